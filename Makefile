@@ -1,0 +1,53 @@
+# Two commands need nothing but python3 (3.11 or newer), pip and make:
+#   make course    set up, run the notebooks in order, say where the plots lie
+#   make test      set up, unit tests, and every notebook against its stored outputs
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.ready
+
+.PHONY: course test lab notebooks lint format clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make course     set up, run the notebooks in order (quick preset), say where the plots lie"
+	@echo "make test       set up, unit tests, and every notebook against its stored outputs"
+	@echo "make lab        set up, open JupyterLab on notebooks/"
+	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
+	@echo "make lint       ruff on modules and notebooks; make format mends what it can"
+	@echo "make clean      remove .venv and runs/"
+
+# uv, itself from the registry, installs in half a minute what takes pip several. Nothing is installed the second
+# time until pyproject.toml or the tested versions change.
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handpose-lib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev]'
+	touch $(SETUP)
+
+course: $(SETUP)
+	$(BIN)/python notebooks/run.py
+
+test: $(SETUP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
+	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+lab: $(SETUP)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(SETUP)
+	$(BIN)/python notebooks/run.py --store $(CHAPTER)
+
+lint: $(SETUP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(SETUP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,136 @@
+"""Augmentation: one affine map a sample turns image and keypoints together; one colour matrix changes its light.
+
+Everything works on whole batches and on any device. A map is a (2, 3) matrix from *input* to *output* pixels, the
+direction in which keypoints move. Pixel centres have whole-number coordinates (drawn in `keypoints.py`), so the
+centre of an image of side S is (S - 1) / 2. Told in `notebooks/03_augmentation.ipynb`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a sample may be changed; each range is symmetric about "no change"."""
+
+    rotation: float = 180.0  # degrees: a hand in FreiHAND points any way, so every angle is as likely
+    scale: float = 1.35  # from 1/scale to scale: boxes of 33-39 % of the image grow and shrink to 25-53 %
+    shift: float = 0.10  # of the image's side: the hand need not be centred
+    mirror: float = 0.5  # probability; all labels are right hands, and this is what makes left hands work
+    brightness: float = 0.30  # added gain, relative
+    contrast: float = 0.30  # about mid-grey, relative
+    saturation: float = 0.40  # towards or away from grey, relative
+    tint: float = 0.12  # gain of each channel on its own: cameras differ in white balance
+
+
+NO_AUGMENTATION = Augmentation(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of SplitMix64
+DRAWS = 11  # uniform numbers that one sample needs: 5 for its affine map, 6 for its colours
+
+
+def keyed_uniform(seed: int, epoch: int, ids: Tensor, count: int = DRAWS) -> Tensor:
+    """Uniform numbers in [0, 1) that depend on (seed, epoch, id) alone: ids (B,) int64 -> (B, count) float32.
+
+    A sample's numbers are so the same in any batch order and on any number of processes. The bits are those of
+    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+    """
+    columns = np.arange(1, count + 1, dtype=np.uint64)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+        state = _splitmix64(_splitmix64(np.uint64(seed)) + np.uint64(epoch))
+        state = _splitmix64(state + ids.cpu().numpy().astype(np.uint64))  # (B,)
+        bits = _splitmix64(state[:, None] + columns * GOLDEN_GAMMA)  # (B, count)
+    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) / 2**24)
+
+
+def _splitmix64(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
+    x = x + GOLDEN_GAMMA
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def affine_matrices(uniform: Tensor, settings: Augmentation, size: tuple[int, int]) -> Tensor:
+    """Random maps from input to output pixels: uniform (B, >= 5) in [0, 1), size (H, W) -> (B, 2, 3) float32.
+
+    Mirror, scale and turn about the image's centre, then shift. (0.5, ..., 0.5) gives the identity.
+    """
+    centred = 2 * uniform.double() - 1  # (B, >= 5) in [-1, 1)
+    angle = centred[:, 0] * math.radians(settings.rotation)
+    scale = torch.exp(centred[:, 1] * math.log(settings.scale))
+    flip = torch.where(uniform[:, 2] < settings.mirror, -1.0, 1.0).double()
+    height, width = size
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64, device=uniform.device)
+    shift = centred[:, 3:5] * settings.shift * centre.new_tensor([width, height])  # (B, 2)
+
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    linear = torch.stack((torch.stack((cos * flip, -sin), -1), torch.stack((sin * flip, cos), -1)), -2)  # (B, 2, 2)
+    offset = centre + shift - linear @ centre  # the centre goes to the centre, plus the shift
+    return torch.cat((linear, offset[..., None]), dim=-1).float()
+
+
+def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
+    """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32."""
+    sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
+
+
+def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:
+    """Keypoints (B, K, 2) in input pixels, matrices (B, 2, 3) or (2, 3) -> (B, K, 2) in output pixels."""
+    return keypoints @ matrices[..., :2].transpose(-1, -2) + matrices[..., None, :, 2]
+
+
+def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Images (B, C, H, W) float, matrices (B, 2, 3) as for the keypoints -> (B, C, *size), black where nothing is.
+
+    `grid_sample` asks the other way round: where does each *output* pixel come from? So the matrix is inverted here.
+    """
+    height, width = images.shape[-2:]
+    out_height, out_width = size or (height, width)
+    linear, offset = matrices[:, :, :2].double(), matrices[:, :, 2:].double()
+    inverse = torch.linalg.inv(linear)  # (B, 2, 2)
+    # Pixel u of a side of S is (2u + 1) / S - 1 in the coordinates of grid_sample(align_corners=False).
+    to_unit = torch.tensor([2 / width, 2 / height], dtype=torch.float64, device=images.device)[:, None]
+    linear, offset = inverse * to_unit, (0.5 - inverse @ offset) * to_unit - 1  # (B, 2, 2), (B, 2, 1)
+    x = torch.arange(out_width, device=images.device, dtype=images.dtype)
+    y = torch.arange(out_height, device=images.device, dtype=images.dtype)
+    linear, offset = linear.to(images.dtype), offset.to(images.dtype)
+    along_x = linear[:, None, None, :, 0] * x[:, None]  # (B, 1, W, 2)
+    along_y = linear[:, None, None, :, 1] * y[:, None, None] + offset[:, None, None, :, 0]  # (B, H, 1, 2)
+    return grid_sample(images, along_x + along_y, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def colour_matrices(uniform: Tensor, settings: Augmentation) -> Tensor:
+    """Random colour maps on RGB in [0, 1]: uniform (B, >= 6) in [0, 1) -> (B, 3, 4), a 3x3 matrix and an offset."""
+    centred = 2 * uniform - 1
+    brightness = 1 + centred[:, 0] * settings.brightness
+    contrast = 1 + centred[:, 1] * settings.contrast
+    saturation = (1 + centred[:, 2] * settings.saturation)[:, None, None]
+    tint = 1 + centred[:, 3:6] * settings.tint  # (B, 3)
+    grey = uniform.new_tensor([0.299, 0.587, 0.114]).expand(3, 3)  # luma of ITU-R BT.601 in every row
+    mix = saturation * torch.eye(3, device=uniform.device) + (1 - saturation) * grey  # (B, 3, 3)
+    linear = tint[:, :, None] * mix * (brightness * contrast)[:, None, None]
+    offset = (0.5 * (1 - contrast))[:, None, None].expand(-1, 3, 1)
+    return torch.cat((linear, offset), dim=-1)
+
+
+def jitter_colours(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1], matrices (B, 3, 4) -> (B, 3, H, W), clipped to [0, 1]."""
+    flat = images.flatten(2)  # (B, 3, H * W)
+    return torch.baddbmm(matrices[..., 3:], matrices[..., :3], flat).clamp_(0, 1).view(images.shape)
+
+
+def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which keypoints lie on an image of size (H, W): (B, K, 2) -> (B, K) bool. Those that do not are masked."""
+    height, width = size
+    x, y = keypoints[..., 0], keypoints[..., 1]
+    return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """What the network sees: RGB in [0, 1] -> about zero mean and unit spread, any shape."""
+    return (images - 0.5) / 0.25

@@ -1,0 +1,160 @@
+"""The command line: `handpose data | train | evaluate`. Each command calls one function of the library."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from handpose_lib import download, plots
+from handpose_lib.course.presets import PRESETS, find_data
+from handpose_lib.evaluate import evaluate, make_report, mean_hand
+from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND
+from handpose_lib.storage import runs_folder
+from handpose_lib.synthhand import write_dataset
+from handpose_lib.train import Trainer, TrainSettings, pick_device, run_name
+from handpose_lib.unet import load_model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; bad input ends with one line on stderr and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(f"handpose: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as stop:
+        print(f"handpose: {stop or 'stopped'}", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("handpose", description="2D hand-pose estimation: data, training, evaluation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="get, render and look at data sets")
+    _add_data_commands(data.add_subparsers(required=True, metavar="COMMAND"))
+
+    train = commands.add_parser("train", help="train a U-Net")
+    train.add_argument("--preset", choices=PRESETS, default="quick", help="settings to start from (default: quick)")
+    _add_root(train)
+    train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
+    train.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    for option in fields(TrainSettings):
+        if option.type in (int, float):
+            train.add_argument(f"--{option.name.replace('_', '-')}", type=option.type, help="instead of the preset's")
+    train.set_defaults(run=_train)
+
+    score = commands.add_parser("evaluate", help="per-keypoint accuracy of a trained U-Net: a table and a plot")
+    score.add_argument("weights", type=Path, help="best.safetensors of a run")
+    _add_root(score)
+    score.add_argument("--split", choices=SPLITS, default="test")
+    score.add_argument("--method", default="local_peak", help="how heatmaps become points (default: local_peak)")
+    score.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights)")
+    score.set_defaults(run=_evaluate)
+    return parser
+
+
+def _add_data_commands(commands: argparse._SubParsersAction) -> None:
+    show = commands.add_parser("show", help="draw hands with their keypoints into a PNG")
+    show.add_argument("root", type=Path, help="folder in FreiHAND's layout")
+    show.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    show.add_argument("--split", choices=SPLITS, help="train, val, test or evaluation (default: all three of training)")
+    show.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS)
+    show.add_argument("--count", type=int, default=16, help="hands to draw, from the first on (default: 16)")
+    show.set_defaults(run=_show)
+
+    synth = commands.add_parser("synth", help="render hands in FreiHAND's layout")
+    synth.add_argument("--hands", type=int, required=True, help="unique hands, each in four versions")
+    synth.add_argument("--out", type=Path, required=True)
+    synth.add_argument("--seed", type=int, default=0)
+    synth.add_argument("--workers", type=int, help="processes (default: one a core)")
+    synth.set_defaults(run=lambda o: print(write_dataset(o.out, o.hands, seed=o.seed, workers=o.workers)))
+
+    real = commands.add_parser("freihand", help="download, check and unpack FreiHAND (4.4 GB)")
+    real.add_argument("--root", type=Path, default=Path("data/FreiHAND_pub_v2"))
+    real.add_argument("--yes", action="store_true", help="accept the data set's terms without being asked")
+    real.add_argument("--no-evaluation", action="store_true", help="leave the evaluation set out")
+    real.set_defaults(run=_freihand)
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the bundled sample)")
+
+
+def _show(options: argparse.Namespace) -> None:
+    if options.count < 1:
+        raise ValueError(f"--count is {options.count}, it must be at least 1")
+    splits = [options.split] if options.split else ["train", "val", "test"]
+    images, keypoints, titles = [], [], []
+    for split in splits:
+        if len(images) == options.count:
+            break
+        dataset = FreiHAND(options.root, split, options.versions)
+        for index in range(min(options.count - len(images), len(dataset))):
+            image, target = dataset[index]
+            images.append(image)
+            keypoints.append(target.get("keypoints"))
+            titles.append(f"{target['version']} {target['id']} ({split})")
+    labelled = keypoints if keypoints[0] is not None else None
+    plots.use_style()
+    figure = plots.image_grid(images, labelled, titles, columns=min(4, len(images)), side=3)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out)
+    print(f"{len(images)} hands {'with' if labelled else 'without'} keypoints drawn in {options.out}")
+
+
+def _freihand(options: argparse.Namespace) -> None:
+    print(download.TERMS)
+    accepted = options.yes
+    if not accepted and sys.stdin.isatty():
+        accepted = input("Do you accept these terms? [y/N] ").strip().lower() in ("y", "yes")
+    if not accepted:
+        raise ValueError("the terms were not accepted, so nothing was downloaded: run again with --yes to accept them")
+    download.fetch_freihand(options.root, evaluation=not options.no_evaluation, accept_terms=True)
+
+
+def _train(options: argparse.Namespace) -> None:
+    given = {
+        o.name: getattr(options, o.name) for o in fields(TrainSettings) if getattr(options, o.name, None) is not None
+    }
+    settings = replace(PRESETS[options.preset], **given)
+    root = options.root or find_data(options.preset)[0]
+    train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+    folder = options.out or runs_folder() / run_name(settings, train_set)
+    if (folder / "checkpoint.pt").is_file() and not options.resume:
+        raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+    device = pick_device(options.device)
+    print(f"{len(train_set):,} images of {root} on {device}; the run's folder is {folder}")
+    trainer = Trainer(settings, train_set, val_set, folder, device)
+    (trainer.resume() if options.resume else trainer).run()
+    print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {folder / 'best.safetensors'}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    model, metadata = load_model(options.weights, pick_device(options.device))
+    root = options.root or find_data("quick")[0]
+    dataset = FreiHAND(root, options.split)
+    report = evaluate(model, dataset, metadata["image_size"], options.method)
+    reports = {"model": report}
+    if options.split != "train" and options.split != "evaluation":
+        reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(root, "train")))
+    folder = options.out or options.weights.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"per_keypoint_{options.split}"
+    report.table.to_csv(folder / f"{name}.csv", index=False)
+    plots.use_style()
+    plots.per_keypoint_bars(reports).savefig(folder / f"{name}.png")
+    columns = ["keypoint", "pck_0.2_bbox", "epe_px128", "epe_px224", "count"]
+    print(report.table[columns].to_string(index=False, float_format="{:.3f}".format))
+    for label, each in reports.items():
+        s = each.summary
+        scores = f"PCK@0.2 (bbox) {s['pck_0.2_bbox']:.3f}, error {s['epe_px128']:.2f} px of 128"
+        print(f"{label}: {scores}, {options.split} split")
+    print(f"table and plot: {folder / name}.csv and .png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Fetching FreiHAND: a download that goes on where it broke off, and an unpacking that can be repeated.
+
+The two zips are on the authors' server, 3.7 GB and 0.7 GB. No checksums are published, so what is checked is the
+length that the server announces and the CRC that the zip itself holds for each of its files.
+"""
+
+import http.client
+import json
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from handpose_lib.storage import atomic_path, lock_for
+
+PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
+BASE_URL = "https://lmb.informatik.uni-freiburg.de/data/freihand/"
+TRAINING_ZIP, EVALUATION_ZIP = "FreiHAND_pub_v2.zip", "FreiHAND_pub_v2_eval.zip"
+TERMS = f"""\
+FreiHAND is provided for research purposes only; any commercial use is prohibited. Whoever uses it cites
+  Christian Zimmermann, Duygu Ceylan, Jimei Yang, Bryan Russell, Max Argus, Thomas Brox:
+  FreiHAND: A Dataset for Markerless Capture of Hand Pose and Shape from Single RGB Images. ICCV 2019.
+The authors' own words: {PROJECT_PAGE}"""
+
+ATTEMPTS = 4  # in a row that bring nothing new, before giving up
+BACK_OFF = 1.0  # s before the second attempt, doubled for each further one
+TIMEOUT = 60.0  # s without a byte from the server
+CHUNK = 1 << 20  # bytes
+UNPACKED_PER_ZIPPED = 1.5  # an estimate for the check before the download; exact sizes are checked before unpacking
+_DROPPED = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError)
+
+
+def download(url: str, path: str | Path, progress: bool = True) -> Path:
+    """Download `url` to `path`, going on where an earlier attempt broke off; nothing is asked if `path` is there.
+
+    What has arrived is kept as `path`.part, beside it `path`.part.json says of which version of the remote file (its
+    ETag or Last-Modified, and length). Only the same version is continued; a changed one starts anew, and so does
+    one from a server that can't send parts. A broken connection is tried again a few times, with growing pauses.
+
+    Raises: ConnectionError when it keeps breaking off (the part stays), OSError for a refusal or a full disk.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    with lock_for(path):
+        most, failures = -1, 0
+        while not path.exists():
+            try:
+                _continue(url, part, progress)
+                part.replace(path)
+                _note_of(part).unlink(missing_ok=True)
+            except _DROPPED as error:
+                if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
+                    raise OSError(f"{url}: the server refuses it (HTTP {error.code} {error.reason})") from error
+                size = _size(part)
+                failures = 0 if size > most else failures + 1
+                most = max(most, size)
+                if failures >= ATTEMPTS:
+                    kept = f"{part} keeps the {size:,} bytes that arrived; run it again to go on from there"
+                    raise ConnectionError(f"{url} broke off {failures} times in a row ({error}): {kept}") from error
+                pause = BACK_OFF * 2**failures
+                if progress:
+                    tqdm.write(f"{url} broke off ({error}), next attempt in {pause:.0f} s")
+                time.sleep(pause)
+    return path
+
+
+def _continue(url: str, part: Path, progress: bool) -> None:
+    """One request: the rest of `part`, or all of it; returns when it is whole."""
+    note = _read_note(_note_of(part))
+    start = _size(part) if note.get("url") == url and note.get("validator") else 0
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
+    if start and start == note.get("length"):
+        return
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        request.add_header("If-Range", note["validator"])
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the remote file is shorter than our part: another one
+            part.unlink(missing_ok=True)
+            raise ConnectionError("the remote file changed") from error
+        raise
+    with response:
+        found = {"url": url, "validator": _validator(response.headers), "length": _total(response)}
+        if response.status == 206 and not _fits(response, found, note, start):
+            part.unlink(missing_ok=True)
+            raise ConnectionError("the remote file changed")
+        if response.status != 206:  # all of it: the file changed, or the server can't send parts
+            start = 0
+        length = found["length"]
+        if length is not None:
+            _check_space(part.parent, length - start, f"the download of {url}")
+        with part.open("ab" if start else "wb") as file:
+            if not start:
+                _note_of(part).write_text(json.dumps(found))
+            shown = {"unit": "B", "unit_scale": True, "desc": part.stem, "disable": not progress}
+            with tqdm(total=length, initial=start, **shown) as bar:
+                while block := response.read(CHUNK):
+                    file.write(block)
+                    bar.update(len(block))
+    if length is not None and _size(part) != length:
+        raise ConnectionError(f"{_size(part):,} of {length:,} bytes arrived")
+
+
+def _fits(response: Any, found: dict, note: dict, start: int) -> bool:
+    """Whether a partial answer is the rest of what we have; some servers send parts and ignore If-Range."""
+    begins = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+    same = found["validator"] in (None, note.get("validator"))
+    return begins and same and found["length"] == note.get("length")
+
+
+def _validator(headers: Any) -> str | None:
+    etag = headers.get("ETag")
+    return headers.get("Last-Modified") if etag is None or etag.startswith("W/") else etag  # weak ones can't continue
+
+
+def _total(response: Any) -> int | None:
+    """Length of the whole remote file, from whichever header gives it."""
+    if response.status == 206:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+    else:
+        total = response.headers.get("Content-Length") or ""
+    return int(total) if total.isdecimal() else None
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_note(path: Path) -> dict:
+    try:
+        note = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _check_space(folder: Path, needed: float, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{what} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, or choose "
+            "a folder on another disk"
+        )
+
+
+def fetch_freihand(
+    root: str | Path = "data/FreiHAND_pub_v2",
+    evaluation: bool = True,
+    accept_terms: bool = False,
+    base_url: str = BASE_URL,
+    keep_zip: bool = True,
+    progress: bool = True,
+) -> Path:
+    """Download FreiHAND, check it and unpack it into `root`, which `FreiHAND(root)` then opens; returns `root`.
+
+    Each step that is done is not done again: call it after any interruption, or after deleting a damaged file.
+
+    Args:
+        root: folder to make; the zips lie in it too, while they are kept.
+        evaluation: also the official evaluation set (0.7 GB).
+        accept_terms: that `TERMS` were read and are kept to.
+        base_url: the folder on the server that holds the zips.
+        keep_zip: keep each zip after it is unpacked, so that damaged files can be restored without a download.
+
+    Raises: PermissionError without accepted terms; OSError and ConnectionError as `download`; ValueError for a zip
+        that is damaged or holds paths that lead out of `root`.
+    """
+    if not accept_terms:
+        raise PermissionError(f"{TERMS}\nIf you agree, call again with accept_terms=True (on the command line: --yes).")
+    root = Path(root).expanduser()
+    root.mkdir(parents=True, exist_ok=True)
+    names = [TRAINING_ZIP, EVALUATION_ZIP] if evaluation else [TRAINING_ZIP]
+    with lock_for(root / "fetch"):
+        todo = [name for name in names if not _is_unpacked(root, name)]
+        sources = {name: f"{base_url.rstrip('/')}/{name}" for name in todo}
+        _check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
+        for name in names:
+            if name in sources:
+                unpack(download(sources[name], root / name, progress), root, progress)
+            if not keep_zip:
+                (root / name).unlink(missing_ok=True)
+    there = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    print(f"FreiHAND is unpacked in {root}: {', '.join(there)}")
+    print(f"open it with: from handpose_lib.freihand import FreiHAND; FreiHAND({str(root)!r})")
+    return root
+
+
+def unpack(zip_path: str | Path, root: str | Path, progress: bool = True) -> None:
+    """Check every CRC of a zip, then unpack it into `root`; files of the right size are left as they are.
+
+    A single folder around everything is dropped. Raises ValueError naming the member that is damaged or leads out.
+    """
+    zip_path, root = Path(zip_path), Path(root)
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            targets = _targets(archive, zip_path)
+            _check_crcs(archive, zip_path, progress)
+            missing = [(info, root / path) for info, path in targets if not _has_size(root / path, info.file_size)]
+            _check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
+            for info, target in tqdm(missing, desc=f"unpack {zip_path.name}", unit="file", disable=not progress):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(info) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file, CHUNK)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{zip_path} is no whole zip file ({error}): delete it and run again") from error
+    _mark_unpacked(root, zip_path.name, {path for _, path in targets})
+
+
+def _targets(archive: zipfile.ZipFile, zip_path: Path) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Members that are files, each with its path below the root; none leads out of it."""
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    for info in members:
+        path = PurePosixPath(info.filename)
+        if path.is_absolute() or ".." in path.parts or any(mark in info.filename for mark in "\\:"):
+            raise ValueError(f"{zip_path} holds {info.filename!r}, which leads out of the folder: nothing was unpacked")
+    paths = [PurePosixPath(info.filename) for info in members]
+    tops = {path.parts[0] for path in paths}
+    if len(tops) == 1 and not tops & {"training", "evaluation"} and all(len(path.parts) > 1 for path in paths):
+        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+    return list(zip(members, paths, strict=True))
+
+
+def _check_crcs(archive: zipfile.ZipFile, zip_path: Path, progress: bool) -> None:
+    """`ZipFile.testzip` with a progress bar."""
+    total = sum(info.file_size for info in archive.infolist())
+    with tqdm(total=total, desc=f"check {zip_path.name}", unit="B", unit_scale=True, disable=not progress) as bar:
+        for info in archive.infolist():
+            try:
+                with archive.open(info) as member:
+                    while block := member.read(CHUNK):
+                        bar.update(len(block))
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                todo = "delete the zip and run again, it is downloaded anew"
+                raise ValueError(f"{zip_path}: {info.filename} is damaged ({error}): {todo}") from error
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _marker(root: Path) -> Path:
+    return root / ".unpacked.json"
+
+
+def _mark_unpacked(root: Path, name: str, paths: set[PurePosixPath]) -> None:
+    """Note what lies there now: the size of each file in the root itself, the number of files in each folder."""
+    touched = {path if len(path.parts) == 1 else path.parent for path in paths}
+    now = {path.as_posix(): _measure(root / path) for path in touched}
+    before = _read_note(_marker(root))  # an archive may overwrite files of the other
+    merged = {other: {path: now.get(path, amount) for path, amount in held.items()} for other, held in before.items()}
+    with atomic_path(_marker(root)) as temporary:
+        temporary.write_text(json.dumps(merged | {name: now}))
+
+
+def _is_unpacked(root: Path, name: str) -> bool:
+    """Whether an archive was unpacked here, and nothing of it was deleted or cut since."""
+    held = _read_note(_marker(root)).get(name)
+    return held is not None and all(_measure(root / path) >= amount for path, amount in held.items())
+
+
+def _measure(path: Path) -> int:
+    if path.is_dir():
+        return sum(1 for _ in path.iterdir())
+    return _size(path)
+
+
+def _bytes_to_come(url: str, path: Path) -> float:
+    """Estimated disk space that one archive still takes; 0 when the server does not tell."""
+    if path.exists():
+        return 0.0  # unpacking checks exactly
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT) as response:
+            length = _total(response) or 0
+    except _DROPPED:
+        return 0.0  # the download itself will say what is wrong
+    return length * (1 + UNPACKED_PER_ZIPPED) - _size(path.with_name(path.name + ".part"))

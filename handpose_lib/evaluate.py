@@ -1,0 +1,173 @@
+"""From a network and a data set to numbers: predictions, errors, and the per-keypoint accuracy table.
+
+Ground truth is the projected keypoint itself, never one decoded from a target heatmap. Told in
+`notebooks/07_per_keypoint_accuracy.ipynb`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from handpose_lib.augment import on_image, resize_matrix, warp_keypoints
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
+from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
+from handpose_lib.loader import HandBatches
+from handpose_lib.metrics import auc, epe, normalizer_lengths, pck
+
+
+@torch.inference_mode()
+def predict_keypoints(model: nn.Module, batches: HandBatches, method: str = "local_peak") -> tuple[Tensor, Tensor]:
+    """Predictions for all items: keypoints (M, 21, 2) float32 in px of the 224 image, confidence (M, 21), on the CPU.
+
+    Runs on the device of `batches`; the model is left in the mode, training or not, that it came in.
+    """
+    was_training = model.training
+    model.eval()
+    keypoints, confidence = [], []
+    for batch in batches.in_order():
+        with torch.autocast(batches.device.type, torch.bfloat16, enabled=batches.device.type == "cuda"):
+            heatmaps = model(batch.images)
+        found, peak = decode_heatmaps(heatmaps.float(), method)
+        keypoints.append(found.cpu())
+        confidence.append(peak.cpu())
+    model.train(was_training)
+    to_full = resize_matrix(batches.size, (IMAGE_SIZE, IMAGE_SIZE))
+    return warp_keypoints(torch.cat(keypoints), to_full), torch.cat(confidence)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Predictions on a data set beside the truth, and what follows from them; keypoints in px of the 224 image."""
+
+    predictions: Tensor  # (M, 21, 2)
+    targets: Tensor  # (M, 21, 2)
+    visible: Tensor  # (M, 21) bool: on the image; the others count nowhere
+    confidence: Tensor  # (M, 21)
+    ids: np.ndarray  # (M,) image ids
+    hand_ids: np.ndarray  # (M,) rows of the annotation files
+    versions: np.ndarray  # (M,) str
+    split: str
+    occluded: np.ndarray | None = None  # (M, 21) bool, where the data set knows it
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """Distances (M, 21) in px of the 224 image; NaN where the keypoint is not on the image."""
+        distance = (self.predictions - self.targets).norm(dim=-1)
+        return distance.masked_fill(~self.visible, torch.nan)
+
+    def pck(self, threshold: float = 0.2, normalizer: str = "bbox") -> Tensor:
+        """PCK of each keypoint (21,)."""
+        return pck(self.predictions, self.targets, threshold, normalizer, self.visible)
+
+    def pck_curve(self, thresholds: Sequence[float], normalizer: str = "bbox") -> np.ndarray:
+        """Mean PCK over the keypoints at each threshold (T,)."""
+        return np.array([float(self.pck(threshold, normalizer).nanmean()) for threshold in thresholds])
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a keypoint: PCK with each normaliser, mean and median error at 128 and 224 px, and the AUC."""
+        mean = epe(self.predictions, self.targets, self.visible).numpy()
+        median = self.errors.nanquantile(0.5, dim=0).numpy()
+        columns = {
+            "keypoint": KEYPOINT_NAMES,
+            "group": [group for k in range(len(KEYPOINT_NAMES)) for group, members in GROUPS.items() if k in members],
+            "pck_0.2_bbox": self.pck().numpy(),
+            "pck_0.1_bbox": self.pck(0.1).numpy(),
+            "pck_0.2_diagonal": self.pck(normalizer="diagonal").numpy(),
+            "pck_0.2_image": self.pck(normalizer="image").numpy(),
+            "epe_px128": mean * 128 / IMAGE_SIZE,
+            "epe_px224": mean,
+            "median_px224": median,
+            "auc_30px224": [
+                auc(self.predictions[:, [k]], self.targets[:, [k]], visible=self.visible[:, [k]])
+                for k in range(len(KEYPOINT_NAMES))
+            ],
+            "count": self.visible.sum(0).numpy(),
+        }
+        return pd.DataFrame(columns)
+
+    @cached_property
+    def summary(self) -> dict[str, float]:
+        """The table's means over the keypoints; the median is over all errors."""
+        numbers = self.table.drop(columns=["keypoint", "group", "count", "median_px224"]).mean().to_dict()
+        return numbers | {"median_px224": float(self.errors.nanquantile(0.5))}
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """The table's means over wrist, palm, finger joints and fingertips."""
+        return self.table.drop(columns=["keypoint", "count"]).groupby("group").mean().reindex(list(GROUPS))
+
+    @property
+    def by_version(self) -> pd.DataFrame:
+        """Mean PCK@0.2 (bbox) and error of each version."""
+        rows = []
+        for version in dict.fromkeys(self.versions):
+            of = torch.from_numpy(self.versions == version)
+            chosen = self.predictions[of], self.targets[of]
+            hits = pck(*chosen, visible=self.visible[of]).nanmean()
+            error = epe(*chosen, visible=self.visible[of]).nanmean()
+            rows.append((version, float(hits), float(error) * 128 / IMAGE_SIZE, float(error), int(of.sum())))
+        return pd.DataFrame(rows, columns=["version", "pck_0.2_bbox", "epe_px128", "epe_px224", "images"])
+
+    def worst(self, count: int = 8) -> np.ndarray:
+        """Items with the largest mean error relative to their box, worst first (count,)."""
+        box = normalizer_lengths(self.targets, "bbox")
+        relative = self.errors.nanmean(dim=1) / box
+        return relative.nan_to_num(-1).argsort(descending=True)[:count].numpy()
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: FreiHAND,
+    image_size: int = 128,
+    method: str = "local_peak",
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+) -> Report:
+    """Run a network over a labelled data set and report how far its keypoints are from the truth.
+
+    Args:
+        model: images (B, 3, S, S) -> heatmaps (B, 21, S, S), on `device`.
+        dataset: a `FreiHAND` with keypoints.
+        image_size: side S of the network's input, px. Errors are reported at 224 and 128 px whatever it is.
+        method: how heatmaps become points, see `decode_heatmaps`.
+        device: where to run; the model's own device when None.
+
+    Raises: ValueError when the data set has no keypoints.
+    """
+    if dataset.keypoints is None:
+        raise ValueError(
+            f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
+        )
+    device = torch.device(device) if device else next(model.parameters()).device
+    batches = HandBatches(dataset, image_size, min(batch_size, len(dataset)), device=device)
+    predictions, confidence = predict_keypoints(model, batches, method)
+    return make_report(dataset, predictions, confidence)
+
+
+def make_report(dataset: FreiHAND, predictions: Tensor, confidence: Tensor | None = None) -> Report:
+    """A report on keypoints (M, 21, 2) or (21, 2), px of the 224 image, however they were predicted."""
+    targets = torch.from_numpy(dataset.keypoints)
+    predictions = predictions.float().expand_as(targets)
+    return Report(
+        predictions=predictions,
+        targets=targets,
+        visible=on_image(targets, (IMAGE_SIZE, IMAGE_SIZE)),
+        confidence=torch.ones(targets.shape[:2]) if confidence is None else confidence,
+        ids=dataset.ids,
+        hand_ids=dataset.hand_ids,
+        versions=dataset.version_names,
+        split=dataset.split,
+        occluded=dataset.occluded,
+    )
+
+
+def mean_hand(dataset: FreiHAND) -> Tensor:
+    """The mean of a data set's keypoints (21, 2), px of the 224 image: what one answers without looking."""
+    return torch.from_numpy(dataset.keypoints).mean(dim=0)

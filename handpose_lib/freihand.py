@@ -1,0 +1,309 @@
+"""FreiHAND from its own files: images, camera, 3D keypoints, and the 2D keypoints that follow from them.
+
+FreiHAND (Zimmermann et al., ICCV 2019) shows each of N hands in four versions of the background. Image
+`training/rgb/%08d.jpg` of hand n and version k has the id n + N*k, and the JSON files have one entry a hand. SynthHAND
+is written in the same layout, so this module reads both. Told as a story in `notebooks/01_freihand.ipynb`.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.datasets import VisionDataset
+
+from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.storage import atomic_path, derived_folder, lock_for
+
+VERSIONS: tuple[str, ...] = ("gs", "hom", "sample", "auto")  # green screen, and three ways to swap the background
+SPLITS: tuple[str, ...] = ("train", "val", "test", "evaluation")
+IMAGE_SIZE = 224  # px, every image, both sides
+UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it)"
+
+
+def project(xyz: Any, K: Any) -> Any:
+    """Pixel positions of points seen by a pinhole camera: uv = (K xyz) / z.
+
+    Args: xyz (..., P, 3) in metres, camera coordinates; K (..., 3, 3) in pixels. Both torch tensors or both numpy.
+    Returns: (..., P, 2) x and y in pixels, of the same kind as `xyz`.
+    Raises: ValueError naming the first point that is not in front of the camera (z <= 0 or NaN).
+
+    >>> project(np.array([[0.1, 0.0, 0.5]]), np.array([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])).tolist()
+    [[212.0, 112.0]]
+    """
+    z = xyz[..., 2:]
+    if not bool((z > 0).all()):
+        depth = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z)[..., 0]
+        first = tuple(np.argwhere(~(depth > 0))[0].tolist())
+        where = ", ".join(map(str, first))
+        raise ValueError(f"xyz[{where}] has z = {depth[first]:g}: a point must lie in front of the camera, z > 0")
+    return xyz @ K[..., :2, :].mT / z  # (..., P, 3) @ (..., 3, 2)
+
+
+def split_rows(num_hands: int, split: str) -> range:
+    """Rows of the annotation files that form a split: blocks of hands, in FreiHAND's proportions.
+
+    Of FreiHAND's 32,560 hands, rows 0-27,439 are train, 27,440-29,999 val, 30,000-32,559 test. Other sizes are cut
+    in the same proportions, each part with at least one hand from three hands on. One or two hands are all train,
+    val and test then are empty ranges. `evaluation` is a set of its own: all rows.
+    """
+    _check_split(split)
+    if num_hands < 1:
+        raise ValueError(f"num_hands is {num_hands}: a data set has at least one hand")
+    if split == "evaluation":
+        return range(num_hands)
+    # Rounded in whole numbers; all versions of a hand are on one side because rows are hands.
+    train_end, val_end = ((num_hands * row + 16_280) // 32_560 for row in (27_440, 30_000))
+    if num_hands >= 3:
+        val_end = min(val_end, num_hands - 1)
+        train_end = min(train_end, val_end - 1)
+    return {"train": range(train_end), "val": range(train_end, val_end), "test": range(val_end, num_hands)}[split]
+
+
+def read_image(path: str | Path) -> torch.Tensor:
+    """One image of the set, uint8 (3, 224, 224) RGB; ValueError when it is damaged or of another size."""
+    try:
+        encoded = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: {UNPACK_AGAIN}") from None
+    # Decoders fill what is missing with grey and may not tell: a whole JPEG has an end marker after its last scan.
+    whole = encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda") > 0
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags) if whole else None
+    if image is None:
+        raise ValueError(f"{path} ({len(encoded):,} bytes) is no whole JPEG: delete it and unpack the data set again")
+    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+        size = f"{image.shape[1]}×{image.shape[0]}"
+        raise ValueError(f"{path} is {size}, not {IMAGE_SIZE}×{IMAGE_SIZE}: it is no image of this data set")
+    # In numpy: on busy cores torch's threads would make this copy take ten times as long as the decoding.
+    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR (H, W, 3) -> RGB (3, H, W)
+
+
+class FreiHAND(VisionDataset):
+    """FreiHAND or SynthHAND as a torchvision data set of (image, target) pairs.
+
+    Args:
+        root: folder that holds `training/`, `training_K.json` and so on (`FreiHAND_pub_v2`).
+        split: "train", "val" or "test" (see `split_rows`), or "evaluation", the official set.
+        versions: those of "gs", "hom", "sample", "auto" to show. One without any image is left out with a warning.
+            Ignored by "evaluation", which has one version, called "evaluation".
+        transforms: applied to image and target together, as `torchvision.transforms.v2` does.
+
+    Item: a `tv_tensors.Image` uint8 (3, 224, 224) RGB, and a dict with
+        `keypoints` tv_tensors.KeyPoints (21, 2) float32, px of the 224 image; `xyz` (21, 3) float32, m;
+        `K` (3, 3) float32, px; `id` int, the image's number; `version` str;
+        `occluded` (21,) bool where `training_occluded.json` is there (SynthHAND has it).
+        An evaluation set without its labels (`evaluation_xyz.json`) has no `keypoints` and no `xyz`.
+
+    Attributes, one entry an item, in the order of the image ids:
+        ids (M,) int64; hand_ids (M,) int64, the row in the JSON files; version_names (M,) str; K (M, 3, 3) float32;
+        xyz (M, 21, 3) float32 or None; keypoints (M, 21, 2) float32 or None; occluded (M, 21) bool or None.
+        num_hands: N, the hands in the annotation files, of all splits. versions: those that are there, a tuple.
+
+    Raises: FileNotFoundError for what is not there, ValueError for what is wrong in a file, both naming file and entry.
+        Images are only checked to be there; a damaged one is an error when its item is asked for.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        versions: str | Sequence[str] = VERSIONS,
+        transforms: Callable | None = None,
+    ) -> None:
+        super().__init__(Path(root).expanduser(), transforms=transforms)
+        _check_split(split)
+        self.split = split
+        self._part = "evaluation" if split == "evaluation" else "training"
+        known = ("evaluation",) if split == "evaluation" else VERSIONS
+        wanted = known if split == "evaluation" else _checked_versions(versions)
+
+        hands = _load_annotations(self.root, self._part)
+        self.num_hands = len(hands["K"])
+        rows = np.asarray(split_rows(self.num_hands, split), dtype=np.int64)
+        if not len(rows):
+            raise ValueError(f"{self.root} has {self.num_hands} hands: from 3 on there is a {split} part")
+        self.versions = _versions_there(self.root / self._part / "rgb", self.num_hands, known, wanted)
+
+        blocks = np.array([known.index(version) for version in self.versions], dtype=np.int64)
+        self.ids = (blocks[:, None] * self.num_hands + rows).ravel()  # (V, R) -> (M,)
+        self.hand_ids = np.tile(rows, len(blocks))
+        self.version_names = np.repeat(np.array(self.versions), len(rows))
+        self.K = hands["K"][self.hand_ids].astype(np.float32)
+        self.xyz = self.keypoints = self.occluded = None
+        if "xyz" in hands:
+            uv = project(hands["xyz"][rows], hands["K"][rows])  # in float64, once a hand
+            self.xyz = hands["xyz"][self.hand_ids].astype(np.float32)
+            self.keypoints = np.tile(uv.astype(np.float32), (len(blocks), 1, 1))
+        if "occluded" in hands:
+            self.occluded = hands["occluded"][self.hand_ids].astype(bool)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image_path(self, index: int) -> Path:
+        """File of an item's image."""
+        return self.root / self._part / "rgb" / f"{self.ids[index]:08d}.jpg"
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
+        image = tv_tensors.Image(read_image(self.image_path(index)))
+        target: dict[str, Any] = {"id": int(self.ids[index]), "version": str(self.version_names[index])}
+        target["K"] = torch.tensor(self.K[index])
+        if self.keypoints is not None:
+            keypoints = torch.tensor(self.keypoints[index])
+            target["keypoints"] = tv_tensors.KeyPoints(keypoints, canvas_size=(IMAGE_SIZE, IMAGE_SIZE))
+            target["xyz"] = torch.tensor(self.xyz[index])
+        if self.occluded is not None:
+            target["occluded"] = torch.tensor(self.occluded[index])
+        return (image, target) if self.transforms is None else self.transforms(image, target)
+
+    def extra_repr(self) -> str:
+        labels = "with" if self.keypoints is not None else "without"
+        return f"Split: {self.split}, versions {', '.join(self.versions)}, {labels} keypoints"
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+
+
+def _checked_versions(versions: str | Sequence[str]) -> tuple[str, ...]:
+    asked = (versions,) if isinstance(versions, str) else tuple(versions)
+    unknown = [version for version in asked if version not in VERSIONS]
+    if unknown or not asked:
+        found = f"unknown version {unknown[0]!r}" if unknown else "no version asked for"
+        raise ValueError(f"{found}: choose from {', '.join(VERSIONS)}")
+    return asked
+
+
+def _versions_there(folder: Path, num_hands: int, known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of the wanted versions that have an image for every hand; in the order of the ids."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there: {UNPACK_AGAIN}")
+    # One listing: 130,240 files take a tenth of a second, asking for each of them takes many.
+    names = (name for name in os.listdir(folder) if len(name) == 12 and name.endswith(".jpg"))
+    ids = np.array([int(name[:8]) for name in names if name[:8].isdecimal()], dtype=np.int64)
+    limit = num_hands * len(known)
+    if len(ids) and ids.max() >= limit:
+        raise ValueError(
+            f"{folder} holds {ids.max():08d}.jpg, but the annotations have {num_hands:,} entries, so the last image "
+            f"is {limit - 1:08d}.jpg: images and annotations do not belong together, or {UNPACK_AGAIN}"
+        )
+    there = np.zeros(limit, dtype=bool)
+    there[ids] = True
+    there = there.reshape(len(known), num_hands)  # (V, N)
+    present, absent = [], []
+    for block, version in enumerate(known):
+        if version not in wanted:
+            continue
+        if there[block].any() and not there[block].all():
+            missing = num_hands * block + int(there[block].argmin())
+            count = num_hands - int(there[block].sum())
+            raise FileNotFoundError(
+                f"{folder / f'{missing:08d}.jpg'} is not there, the first of {count:,} missing images of version "
+                f"{version!r}: {UNPACK_AGAIN}"
+            )
+        (present if there[block].any() else absent).append(version)
+    if not present:
+        raise FileNotFoundError(f"{folder} holds no image of version {', '.join(absent)}: {UNPACK_AGAIN}")
+    if absent:
+        warnings.warn(f"{folder} holds no image of version {', '.join(absent)}: left out", stacklevel=3)
+    return tuple(present)
+
+
+def _load_annotations(root: Path, part: str) -> dict[str, np.ndarray]:
+    """Arrays K (N, 3, 3), xyz (N, 21, 3), occluded (N, 21) in float64 of those files that are there.
+
+    Parsed and checked once, then read from a cached array file until a JSON file's size or time changes.
+    """
+    sources = _annotation_files(root, part)
+    stats = {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in sources.values()}
+    fingerprint = json.dumps(stats)
+    cache = derived_folder(root) / f"annotations_{part}.npz"
+    with lock_for(cache):
+        arrays = _read_cache(cache, fingerprint)
+        if arrays is None:
+            arrays = _parse(sources)
+            with atomic_path(cache) as temporary:
+                np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
+    return arrays
+
+
+def _annotation_files(root: Path, part: str) -> dict[str, Path]:
+    """The JSON files by name, optional ones only where they are there."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not there: give FreiHAND's folder, or get it with `handpose data freihand`")
+    files = {name: root / f"{part}_{name}.json" for name in ("K", "xyz", "occluded")}
+    needed = ("K",) if part == "evaluation" else ("K", "xyz")  # evaluation's labels were published years later
+    for name in needed:
+        if not files[name].is_file():
+            near = [place for place in (*sorted(root.iterdir()), root.parent) if (place / files[name].name).is_file()]
+            todo = f"did you mean {near[0]}?" if near else f"is this FreiHAND's folder? If so, {UNPACK_AGAIN}"
+            raise FileNotFoundError(f"{files[name]} is not there: {todo}")
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _read_cache(cache: Path, fingerprint: str) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return arrays if str(arrays.pop("fingerprint")) == fingerprint else None
+    except Exception:  # not there, half written, of another format: whatever it is, it is built anew
+        return None
+
+
+def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:
+    joints = len(KEYPOINT_NAMES)
+    shapes = {"K": (3, 3), "xyz": (joints, 3), "occluded": (joints,)}
+    arrays = {name: _read_numbers(path, shapes[name]) for name, path in sources.items()}
+    for name, array in arrays.items():
+        if len(array) != len(arrays["K"]):
+            counts = f"{sources[name].name} has {len(array):,} entries, {sources['K'].name} {len(arrays['K']):,}"
+            raise ValueError(f"{sources['K'].parent}: {counts}: {UNPACK_AGAIN}")
+    if "xyz" in arrays:
+        behind = np.argwhere(arrays["xyz"][..., 2] <= 0)
+        if len(behind):
+            entry, joint = behind[0]
+            z = arrays["xyz"][entry, joint, 2]
+            where = f"{sources['xyz']}, entry {entry}, keypoint {joint} ({KEYPOINT_NAMES[joint]})"
+            raise ValueError(f"{where}: z is {z:g} m, not in front of the camera (z > 0): {UNPACK_AGAIN}")
+    return arrays
+
+
+def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A JSON list of equal arrays as float64 (N, *shape); ValueError naming the entry that is not one."""
+    expected = "×".join(map(str, shape))
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, character {error.pos:,} of {len(error.doc):,}"
+        raise ValueError(f"{path} breaks off or is damaged at {where} ({error.msg}): {UNPACK_AGAIN}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text at byte {error.start:,}: {UNPACK_AGAIN}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} is no list of {expected} arrays, one a hand: {UNPACK_AGAIN}")
+    array = _as_numbers(entries)
+    if array is None or array.shape[1:] != shape:
+        for index, entry in enumerate(entries):
+            found = _as_numbers(entry)
+            if found is None or found.shape != shape:
+                kind = "no array of numbers" if found is None else "×".join(map(str, found.shape)) or "one number"
+                raise ValueError(f"{path}, entry {index} is {kind}, not {expected} numbers: {UNPACK_AGAIN}")
+    if not np.isfinite(array).all():
+        index = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ValueError(f"{path}, entry {index[0]} holds NaN or infinity (at {index[1:]}): {UNPACK_AGAIN}")
+    return array
+
+
+def _as_numbers(nested: Any) -> np.ndarray | None:
+    try:
+        array = np.asarray(nested)
+    except ValueError:  # ragged
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "bfiu" else None  # text and null are no numbers

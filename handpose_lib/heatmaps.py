@@ -1,0 +1,250 @@
+"""Keypoints to heatmaps and back, to a fraction of a pixel.
+
+Notebook 02 tells its story. Coordinates are (x, y) in pixels of the map, whole numbers at pixel centres, so pixel
+(row, column) = (3, 5) lies at x = 5, y = 3 (drawn in `keypoints.py`). All functions are vectorised over the maps, work
+on every device, and let gradients through where a method has them.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+FAR = 1e6  # pixels; no map reaches there, and its square still fits float32
+HIGH = 1e30  # heatmap values are taken for at most this, so that their sums fit float32
+
+
+def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Tensor:
+    """Draw each keypoint as a Gaussian of height 1 whose centre lies between the pixels where the keypoint does.
+
+    A Gaussian is the product of one in x and one in y: H + W exponentials a keypoint, and one outer product.
+
+    Args:
+        keypoints: (B, K, 2), x and y in pixels of the map. One off the map still shows the part of its Gaussian that
+            reaches in (leave it out of the loss by `visible`); one that is NaN gives a map of zeros.
+        size: (H, W).
+        sigma: standard deviation in pixels.
+
+    Returns:
+        (B, K, H, W), float32 (float64 for float64 keypoints).
+
+    >>> render_heatmaps(torch.tensor([[[2.0, 0.0]]]), size=(2, 4), sigma=1.0)[0, 0].round(decimals=2)
+    tensor([[0.1400, 0.6100, 1.0000, 0.6100],
+            [0.0800, 0.3700, 0.6100, 0.3700]])
+    """
+    if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
+        raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
+    if sigma <= 0:
+        raise ValueError(f"sigma must be positive, not {sigma}")
+    height, width = size
+    keypoints = torch.nan_to_num(_at_least_float32(keypoints), nan=FAR, posinf=FAR, neginf=-FAR)
+    columns = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
+    rows = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
+    along_x = torch.exp((columns - keypoints[..., 0, None]).square() / (-2 * sigma**2))  # (B, K, W)
+    along_y = torch.exp((rows - keypoints[..., 1, None]).square() / (-2 * sigma**2))  # (B, K, H)
+    return along_y[..., :, None] * along_x[..., None, :]  # (B, K, H, W)
+
+
+def decode_heatmaps(
+    heatmaps: Tensor,
+    method: str = "local_peak",
+    *,
+    sigma: float = 2.0,
+    beta: float = 100.0,
+    threshold: float = 0.4,
+    window: int | None = None,
+    kernel: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the keypoint of each heatmap.
+
+    - `argmax`: the highest pixel; up to half a pixel off.
+    - `quarter_offset`: the highest pixel, moved by 1/4 towards the higher neighbour in x and in y (Newell, Yang and
+      Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016).
+    - `softmax`: mean position under softmax(beta * heatmap). At beta = 100 it hardly leaves the highest pixel; at
+      beta = 10 the whole map's background pulls at it.
+    - `center_of_mass`: mean position of what exceeds `threshold` times the maximum. A second mode moves it.
+    - `local_peak`: centroid of a window around the peak, moved until it sits on it; see `_local_peak`. The default:
+      exact for any Gaussian of 0.75 to 1.5 times `sigma`, cut off by the border too, and unmoved by what
+      lies elsewhere in the map.
+    - `dark`: a Taylor step on the logarithm of the blurred map (Zhang et al., "Distribution-Aware Coordinate
+      Representation for Human Pose Estimation", CVPR 2020). Peaks within 2 px of the border stay at the highest
+      pixel, as in the paper's code.
+
+    Args:
+        heatmaps: (B, K, H, W).
+        sigma: width of the Gaussians that the network was trained on, px (`local_peak`, `dark`).
+        beta: sharpness of `softmax`.
+        threshold: share of the maximum, for `center_of_mass`; 0 takes in all that is positive.
+        window: side of the window of `local_peak` in pixels, odd; None: 3 sigma to each side, 13 at sigma 2.
+        kernel: side of the blur of `dark`, odd; None: 6 sigma - 1, which is 11 at sigma 2 and 17 at sigma 3.
+
+    Returns:
+        keypoints (B, K, 2), x and y in pixels of the map, and confidence (B, K), the highest value clipped to 0..1;
+        both float32 (float64 for float64 heatmaps). Both are finite always. A map with nothing positive in it has
+        confidence 0 and the coordinates of its highest pixel, the first of them if they are several (`softmax`: the
+        middle of a flat map). A map with a NaN in it has confidence 0 and coordinates without a meaning.
+
+    Raises:
+        ValueError: an unknown method, a shape that is not (B, K, H, W), an even window or kernel.
+
+    >>> heatmaps = render_heatmaps(torch.tensor([[[5.3, 8.6]]]), size=(16, 16))
+    >>> decode_heatmaps(heatmaps, "argmax")[0]
+    tensor([[[5., 9.]]])
+    >>> decode_heatmaps(heatmaps)[0].round(decimals=3)
+    tensor([[[5.3000, 8.6000]]])
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; it must be one of {', '.join(METHODS)}")
+    if heatmaps.dim() != 4:
+        raise ValueError(f"heatmaps must be (B, K, H, W), not {tuple(heatmaps.shape)}")
+    window = 2 * math.ceil(3 * sigma) + 1 if window is None else window
+    kernel = max(3, 2 * round(3 * sigma - 1) + 1) if kernel is None else kernel
+    for name, side in {"window": window, "kernel": kernel}.items():
+        if side < 1 or side % 2 == 0:
+            raise ValueError(f"{name} must be odd and positive, so that it has a middle pixel, not {side}")
+    heatmaps = _at_least_float32(heatmaps)
+    value, index = heatmaps.flatten(2).max(dim=-1)  # (B, K)
+    peak = torch.stack([index % heatmaps.shape[3], index // heatmaps.shape[3]], dim=-1)  # (B, K, 2)
+    options = {"sigma": sigma, "beta": beta, "threshold": threshold, "window": window, "kernel": kernel}
+    keypoints = METHODS[method](heatmaps, peak, options)
+    return keypoints, torch.nan_to_num(value, nan=0.0).clamp(0, 1)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _windows(heatmaps: Tensor, peak: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut the square of 2*radius + 1 pixels around each peak out of its map: values (B, K, S, S), x, y (B, K, S).
+
+    Pixels off the map are 0, as are NaN and infinite ones.
+    """
+    rows, columns = heatmaps.shape[-2:]
+    steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
+    x, y = peak[..., 0, None] + steps, peak[..., 1, None] + steps  # (B, K, S)
+    index = y.clamp(0, rows - 1)[..., :, None] * columns + x.clamp(0, columns - 1)[..., None, :]  # (B, K, S, S)
+    values = heatmaps.flatten(2).gather(-1, index.flatten(2)).view(index.shape)
+    inside = _inside(y, rows)[..., :, None] & _inside(x, columns)[..., None, :]
+    return torch.where(inside & values.isfinite(), values, 0), x, y
+
+
+def _inside(position: Tensor, size: int) -> Tensor:
+    return (position >= 0) & (position < size)
+
+
+def _argmax(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
+    return peak.to(heatmaps.dtype)
+
+
+def _quarter_offset(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
+    values, x, y = _windows(heatmaps, peak, radius=1)
+    slope = torch.stack([values[..., 1, 2] - values[..., 1, 0], values[..., 2, 1] - values[..., 0, 1]], dim=-1)
+    rows, columns = heatmaps.shape[-2:]
+    both = torch.stack([_inside(x, columns).all(-1), _inside(y, rows).all(-1)], dim=-1)  # no step at the border
+    return peak + 0.25 * slope.sign() * both
+
+
+def _softmax(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
+    logits = options["beta"] * torch.nan_to_num(heatmaps, nan=0.0).clamp(-HIGH, HIGH)
+    return _mean_position(logits.flatten(2).softmax(-1).view_as(heatmaps), peak)
+
+
+def _center_of_mass(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
+    heatmaps = torch.nan_to_num(heatmaps, nan=0.0).clamp(0, HIGH)
+    floor = options["threshold"] * heatmaps.amax((-2, -1), keepdim=True)
+    return _mean_position(torch.where(heatmaps > floor, heatmaps, 0), peak)
+
+
+def _mean_position(weights: Tensor, otherwise: Tensor) -> Tensor:
+    """Mean (x, y) of a map of weights (B, K, H, W); where all are 0, the position given instead."""
+    columns, rows = weights.sum(-2), weights.sum(-1)  # (B, K, W), (B, K, H)
+    x, y = (torch.arange(side.shape[-1], dtype=side.dtype, device=side.device) for side in (columns, rows))
+    total = columns.sum(-1)
+    some = total > 0
+    total = torch.where(some, total, 1)
+    mean = torch.stack([(columns * x).sum(-1) / total, (rows * y).sum(-1) / total], dim=-1)
+    return torch.where(some[..., None], mean, otherwise.to(mean.dtype))
+
+
+def _local_peak(heatmaps: Tensor, peak: Tensor, options: dict, rounds: int = 6) -> Tensor:
+    """Centroid of a Gaussian window around the peak, moved until the window sits on the peak's centre.
+
+    The centroid of a window that stays put is drawn towards the window's middle, and at the border inwards. So each
+    round weighs the pixels by a Gaussian about the current position, takes their centroid, and compares it with what
+    a Gaussian peak *at* that position would show in the very same pixels. The difference, divided by how fast that
+    centroid follows the peak, is the step: Newton's method. The width of that peak starts as `sigma` and is fitted
+    likewise, by the mean square distance from the position. Any Gaussian ends at its true centre, cut off by the
+    border or not; any other symmetric peak inside the map at its axis of symmetry. (Without the border this is what
+    astronomers call a windowed centroid, SExtractor's XWIN and YWIN.)
+    """
+    sigma, radius = options["sigma"], options["window"] // 2
+    rows, columns = heatmaps.shape[-2:]
+    values, x, y = _windows(heatmaps, peak, radius)
+    values = values.clamp(0, HIGH)
+    places = torch.stack([x, y], dim=-2)  # (B, K, 2, S)
+    inside = torch.stack([_inside(x, columns), _inside(y, rows)], dim=-2)
+    position = peak.to(heatmaps.dtype)  # (B, K, 2)
+    narrowness = torch.full_like(position[..., :1], 1 / sigma**2)  # 1 / width^2, the same in x and y: (B, K, 1)
+    for _ in range(rounds):
+        offset = places - position[..., None]
+        square = offset.square()
+        window = torch.exp(square / (-2 * sigma**2)) * inside
+        weighted = values * window[..., 1, :, None] * window[..., 0, None, :]  # (B, K, S, S)
+        seen = _shares(torch.stack([weighted.sum(-2), weighted.sum(-1)], dim=-2))  # (B, K, 2, S): along x, along y
+        expected = _shares(window * torch.exp(square * narrowness[..., None] / -2))
+        mean, mean_square = (expected * offset).sum(-1), (expected * square).sum(-1)  # (B, K, 2)
+        spread = ((expected * square).sum(-1) - mean.square()).clamp(min=0.01)  # variance of the offset,
+        skew = (expected * square * offset).sum(-1) - mean * mean_square  # its covariance with its square,
+        tail = (expected * square.square()).sum(-1) - mean_square.square()  # the variance of the square
+        shift, wider = (seen * offset).sum(-1) - mean, (seen * square).sum(-1) - mean_square
+        stiffness = (tail - skew.square() / spread).sum(-1, keepdim=True).clamp(min=0.01)
+        narrower = -2 * (wider - skew * shift / spread).sum(-1, keepdim=True) / stiffness
+        narrower = (narrowness + narrower).clamp(1 / (2 * sigma) ** 2, 1 / (sigma / 2) ** 2) - narrowness
+        step = (shift + skew * narrower / 2) / (narrowness * spread)
+        narrowness = narrowness + narrower
+        step = torch.where(seen.sum(-1) > 0, step, 0).clamp(-1, 1)
+        position = (position + step).clamp(peak - radius, peak + radius)
+    return torch.stack([position[..., 0].clamp(-0.5, columns - 0.5), position[..., 1].clamp(-0.5, rows - 0.5)], dim=-1)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """Weights (..., S) divided by their sum; zeros where all are 0."""
+    total = weights.sum(-1, keepdim=True)
+    return weights / torch.where(total > 0, total, 1)
+
+
+def _dark(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
+    """One Newton step on log(blurred heatmap), whose derivatives are differences over 1 and 2 pixels."""
+    kernel, rows, columns = options["kernel"], *heatmaps.shape[-2:]
+    values, _, _ = _windows(heatmaps, peak, radius=kernel // 2 + 2)  # what the blur of 5 x 5 pixels needs
+    # OpenCV's rule for a blur of which only the side is given: 2.0 for 11, 2.9 for 17.
+    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+    taps = torch.arange(kernel, dtype=values.dtype, device=values.device) - kernel // 2
+    taps = torch.softmax(taps.square() / (-2 * sigma**2), dim=0)
+    values = (values.unfold(-1, kernel, 1) * taps).sum(-1)  # (B, K, S, 5)
+    values = (values.unfold(-2, kernel, 1) * taps).sum(-1)  # (B, K, 5, 5)
+    log = values.clamp(min=1e-10).log()
+    dx, dy = (log[..., 2, 3] - log[..., 2, 1]) / 2, (log[..., 3, 2] - log[..., 1, 2]) / 2
+    dxx = (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0]) / 4
+    dyy = (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4
+    dxy = (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4
+    determinant = dxx * dyy - dxy.square()
+    curved = determinant != 0
+    step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1)
+    step = step / torch.where(curved, determinant, 1)[..., None]
+    x, y = peak.unbind(-1)
+    room = (x >= 2) & (x < columns - 2) & (y >= 2) & (y < rows - 2)
+    # A step off the 5 x 5 pixels means that they are no peak: the parabola says nothing there.
+    use = (room & curved)[..., None] & (step.abs() <= 2).all(-1, keepdim=True)
+    return peak + torch.where(use, step, 0)
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor, dict], Tensor]] = {
+    "argmax": _argmax,
+    "quarter_offset": _quarter_offset,
+    "softmax": _softmax,
+    "center_of_mass": _center_of_mass,
+    "local_peak": _local_peak,
+    "dark": _dark,
+}

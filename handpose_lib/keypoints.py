@@ -1,0 +1,37 @@
+"""The 21 keypoints of a hand in FreiHAND's order: wrist, then five fingers from the palm to the tip.
+
+A keypoint is (x, y) in pixels of the image it goes with. A pixel's centre has whole-number coordinates, so the
+top left pixel covers -0.5 <= x, y < 0.5, and resizing an image by s maps u to (u + 0.5)*s - 0.5::
+
+    x:  -0.5      0.5       1.5       2.5
+          |  px 0  |  px 1  |  px 2  |        centres at 0, 1, 2
+"""
+
+KEYPOINT_NAMES: tuple[str, ...] = (
+    "wrist",
+    "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip",
+    "index_mcp", "index_pip", "index_dip", "index_tip",
+    "middle_mcp", "middle_pip", "middle_dip", "middle_tip",
+    "ring_mcp", "ring_pip", "ring_dip", "ring_tip",
+    "pinky_mcp", "pinky_pip", "pinky_dip", "pinky_tip",
+)  # fmt: skip
+
+FINGERS: dict[str, tuple[int, ...]] = {
+    "thumb": (1, 2, 3, 4),
+    "index": (5, 6, 7, 8),
+    "middle": (9, 10, 11, 12),
+    "ring": (13, 14, 15, 16),
+    "pinky": (17, 18, 19, 20),
+}
+
+# (parent, child): from the wrist to each finger's first joint, then joint by joint to its tip.
+BONES: tuple[tuple[int, int], ...] = tuple(
+    bone for finger in FINGERS.values() for bone in zip((0, *finger), finger, strict=False)
+)
+
+GROUPS: dict[str, tuple[int, ...]] = {
+    "wrist": (0,),
+    "palm": tuple(finger[0] for finger in FINGERS.values()),
+    "finger joints": tuple(joint for finger in FINGERS.values() for joint in finger[1:3]),
+    "fingertips": tuple(finger[3] for finger in FINGERS.values()),
+}

@@ -1,0 +1,182 @@
+"""Batches for training: every image is decoded once, and a batch is made as a whole on the device.
+
+A conventional loader decodes a JPEG, warps it and draws 21 heatmaps for each sample, again in every epoch. Here the
+images are decoded and resized once, into a uint8 file that is memory-mapped; a batch is then gathered by index, warped
+with one affine map a sample and recoloured in a few operations. Told in `notebooks/06_gpu_training.ipynb`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from tqdm import tqdm
+
+from handpose_lib import augment
+from handpose_lib.augment import Augmentation
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
+from handpose_lib.storage import atomic_path, derived_folder, lock_for
+
+
+def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = True) -> Tensor:
+    """All images of a data set, resized: uint8 (M, 3, image_size, image_size), memory-mapped, in item order.
+
+    Decoded once, on all cores, into a file under `storage.derived_folder(root)`. The file is written whole or not at
+    all, and anew when a source image changed; processes that ask at the same time wait for the one that writes.
+    """
+    shape = (len(dataset), 3, image_size, image_size)
+    name = f"images_{dataset.split}_{'-'.join(dataset.versions)}_{image_size}.npy"
+    path = derived_folder(dataset.root) / name
+    with lock_for(path):
+        fingerprint = _fingerprint(dataset, image_size)
+        if not _is_current(path, shape, fingerprint):
+            _decode_all(dataset, path, shape, progress)
+            with atomic_path(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"fingerprint": fingerprint}))
+    # Copy-on-write: torch wants writable memory, and the file must not change.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _fingerprint(dataset: FreiHAND, image_size: int) -> str:
+    digest = hashlib.sha256(str(image_size).encode())
+    for index in range(len(dataset)):
+        path = dataset.image_path(index)
+        try:
+            stat = os.stat(path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} is gone since the data set was opened: open it again") from None
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_current(path: Path, shape: tuple[int, ...], fingerprint: str) -> bool:
+    try:
+        stored = json.loads(path.with_suffix(".json").read_text())["fingerprint"]
+        array = np.load(path, mmap_mode="r")  # fails when the file is shorter than its header says
+        return stored == fingerprint and array.shape == shape and array.dtype == np.uint8
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _decode_all(dataset: FreiHAND, path: Path, shape: tuple[int, ...], progress: bool) -> None:
+    with atomic_path(path) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        # Threads suffice: decoding and resizing leave the interpreter's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = pool.map(partial(_decode_into, array, dataset), range(len(dataset)))
+            # disable=None: a bar on a terminal, nothing in a notebook or a log.
+            bar = tqdm(done, f"decode {path.stem}", len(dataset), disable=None if progress else True, leave=False)
+            for _ in bar:
+                pass
+        array.flush()
+        del array, done  # the file must be closed before it can be moved on Windows
+
+
+def _decode_into(array: np.ndarray, dataset: FreiHAND, index: int) -> None:
+    image = read_image(dataset.image_path(index))  # (3, 224, 224) uint8
+    if array.shape[-1] != image.shape[-1]:
+        image = interpolate(image[None], size=array.shape[2:], mode="bilinear", antialias=True)[0]
+    array[index] = image.numpy()
+
+
+@dataclass
+class Batch:
+    """One batch on the device, ready for the network."""
+
+    images: Tensor  # (B, 3, S, S) float32, normalised
+    keypoints: Tensor | None  # (B, 21, 2) float32, px of the S image; None where the set has no labels
+    visible: Tensor | None  # (B, 21) bool: on the image, so that it counts
+    index: Tensor  # (B,) int64 on the CPU: the item's number in the data set
+
+
+class HandBatches:
+    """Batches of a data set at one resolution.
+
+    Args:
+        dataset: a `FreiHAND`; its images are decoded by `decoded_images`.
+        image_size: side S of the images, px.
+        batch_size: samples a batch; a shorter rest is left out of a training epoch.
+        augmentation: how far samples are changed in `epoch`; None leaves them as they are.
+        one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
+        seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
+        device: where the batches are made.
+    """
+
+    def __init__(
+        self,
+        dataset: FreiHAND,
+        image_size: int = 128,
+        batch_size: int = 32,
+        augmentation: Augmentation | None = None,
+        one_version: bool = False,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        progress: bool = True,
+    ):
+        self.size = (image_size, image_size)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.one_version = one_version
+        self.seed = seed
+        self.device = torch.device(device)
+        self.ids = torch.from_numpy(dataset.ids)
+        self.num_versions = len(dataset.versions)
+        self.images = decoded_images(dataset, image_size, progress)
+        if self.device.type != "cpu":
+            self.images = self.images.to(self.device)
+        self.keypoints = None
+        if dataset.keypoints is not None:
+            to_size = augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size)
+            self.keypoints = augment.warp_keypoints(torch.from_numpy(dataset.keypoints), to_size).to(self.device)
+        if len(self) == 0:
+            raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples that an epoch draws from: all items, or one a hand."""
+        return len(self.ids) // (self.num_versions if self.one_version else 1)
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch // self.batch_size
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches of a training epoch, from batch number `first` on."""
+        if self.keypoints is None:
+            raise ValueError("this data set has no keypoints, so there is nothing to train on")
+        order = self._order(epoch)
+        for number in range(first, len(self)):
+            yield self._make(order[number * self.batch_size : (number + 1) * self.batch_size], epoch)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All items once, unchanged, in the data set's order; the last batch may be shorter."""
+        for index in torch.arange(len(self.ids)).split(self.batch_size):
+            yield self._make(index, epoch=None)
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
+        order = torch.randperm(self.samples_per_epoch, generator=generator)
+        if self.one_version:  # items are blocks of versions, each with the hands in the same order
+            version = torch.randint(self.num_versions, order.shape, generator=generator)
+            order = version * self.samples_per_epoch + order
+        return order
+
+    def _make(self, index: Tensor, epoch: int | None) -> Batch:
+        where = index.to(self.images.device)
+        images = self.images[where].to(self.device).float().div_(255)  # (B, 3, S, S) in [0, 1]
+        keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
+        if epoch is not None and self.augmentation is not None:
+            uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)
+            matrices = augment.affine_matrices(uniform, self.augmentation, self.size).to(self.device)
+            colours = augment.colour_matrices(uniform[:, 5:], self.augmentation).to(self.device)
+            images = augment.jitter_colours(augment.warp_images(images, matrices), colours)
+            keypoints = augment.warp_keypoints(keypoints, matrices)
+        visible = None if keypoints is None else augment.on_image(keypoints, self.size)
+        return Batch(augment.normalize(images), keypoints, visible, index)

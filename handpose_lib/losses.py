@@ -1,0 +1,207 @@
+"""Adaptive Wing loss: a heatmap loss that is lenient on the background and strict on the peak.
+
+Notebook 05 tells its story. Source: Wang, Bo and Fuxin, "Adaptive Wing Loss for Robust Face Alignment via Heatmap
+Regression", ICCV 2019 (equations 2 and 3; section 4.3 for the weight map).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# On a CPU the maps go through the formula in pieces of this many pixels: a dozen temporaries of 1 MB stay in the
+# cache, and pieces any smaller would have the threads wait for each other more often than they work.
+PIECE = 2**18
+LARGEST_ERROR = 1e20  # an error beyond it is taken for it, so that the sum over a batch still fits float32
+
+
+def adaptive_wing_constants(
+    target: Tensor, alpha: float = 2.1, omega: float = 14.0, epsilon: float = 1.0, theta: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Slope A and offset C of the linear branch, A*delta - C, which make loss and slope continuous at theta.
+
+    With p = alpha - target and r = theta / epsilon::
+
+        A = omega * 1/(1 + r^p) * p * r^(p-1) / epsilon        C = theta*A - omega*ln(1 + r^p)
+
+    Args:
+        target: heatmap values y, any shape.
+
+    Returns:
+        A and C, each of the shape of `target`.
+
+    >>> slope, offset = adaptive_wing_constants(torch.tensor([0.0, 1.0]))
+    >>> [round(a, 3) for a in slope.tolist()], [round(c, 3) for c in offset.tolist()]
+    ([11.121, 9.798], [2.625, -0.462])
+    """
+    exponent = alpha - target
+    ratio = theta / epsilon
+    slope = omega / (1 + ratio**exponent) * exponent * ratio ** (exponent - 1) / epsilon
+    return slope, theta * slope - omega * torch.log1p(ratio**exponent)
+
+
+def adaptive_wing(
+    pred: Tensor, target: Tensor, alpha: float = 2.1, omega: float = 14.0, epsilon: float = 1.0, theta: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """The loss of every pixel and its derivative by the prediction; autograd is not involved.
+
+    The paper, with delta = |target - pred| and p = alpha - target::
+
+        delta <  theta:   omega * ln(1 + (delta/epsilon)^p)
+        delta >= theta:   A*delta - C                               (A, C: `adaptive_wing_constants`)
+
+    Here both branches are one expression. A is the slope of the curved branch at theta, and C makes the two meet, so
+    with d = min(delta, theta) and u = (d/epsilon)^p::
+
+        slope = omega * p * u / (d * (1 + u))        loss = omega * ln(1 + u) + slope * (delta - d)
+
+    The power costs one logarithm and one exponential. p is kept within 1..alpha + 1, which is no change for targets
+    from -1 to alpha - 1; beyond them the paper's slope grows without bound as delta goes to 0.
+
+    Args:
+        pred, target: same shape and floating-point type.
+
+    Returns:
+        loss and slope * sign(pred - target), both of the shape of `pred`; 0 and 0 where pred == target.
+    """
+    difference = pred - target
+    exponent = (alpha - target).clamp_(1, alpha + 1)
+    delta = difference.abs().clamp_(torch.finfo(pred.dtype).tiny, LARGEST_ERROR)
+    inner = delta.clamp(max=theta)
+    power = inner.log().sub_(math.log(epsilon)).mul_(exponent).exp_()
+    slope = exponent.mul_(power).div_(torch.addcmul(inner, inner, power)).mul_(omega)
+    loss = power.log1p_().mul_(omega).addcmul_(slope, delta.sub_(inner))
+    return loss, slope.mul_(difference.sign_())
+
+
+def _sum_and_gradient(
+    pred: Tensor, target: Tensor, visible: Tensor | None, foreground_weight: float, curve: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Sum of the loss over the visible maps of (..., H, W), and its gradient of the same shape."""
+    loss, gradient = adaptive_wing(pred, target, *curve)
+    if foreground_weight:
+        # A 3x3 grey dilation is a 3x3 maximum; the paper's mask is where it exceeds 0.2.
+        mask = F.max_pool2d(target, kernel_size=3, stride=1, padding=1) > 0.2
+        weight = mask.to(loss.dtype).mul_(foreground_weight).add_(1)
+        loss, gradient = loss.mul_(weight), gradient.mul_(weight)
+    if visible is None:
+        return loss.sum(), gradient
+    return loss.sum((-2, -1)).masked_fill(~visible, 0).sum(), gradient.masked_fill_(~visible[..., None, None], 0)
+
+
+class _AdaptiveWingSum(torch.autograd.Function):
+    """Loss and gradient in one pass over the maps; all that is kept for backward is the gradient."""
+
+    @staticmethod
+    def forward(ctx, pred, target, visible, foreground_weight, curve):
+        dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+        if pred.device.type != "cpu" or torch.compiler.is_compiling():
+            total, gradient = _sum_and_gradient(pred.to(dtype), target.to(dtype), visible, foreground_weight, curve)
+        else:
+            height, width = pred.shape[-2:]
+            preds, targets = pred.reshape(-1, height, width), target.reshape(-1, height, width)  # (maps, H, W)
+            visible = visible if visible is None else visible.reshape(-1)
+            gradient = torch.empty(pred.shape, dtype=dtype) if ctx.needs_input_grad[0] else None
+            total = torch.zeros((), dtype=dtype)
+            step = max(1, PIECE // max(1, height * width))
+            for i in range(0, len(preds), step):
+                piece = slice(i, i + step)
+                mask = visible if visible is None else visible[piece]
+                part, slope = _sum_and_gradient(
+                    preds[piece].to(dtype), targets[piece].to(dtype), mask, foreground_weight, curve
+                )
+                total += part
+                if gradient is not None:
+                    gradient.view(preds.shape)[piece] = slope
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(gradient)
+        ctx.pred_dtype = pred.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_output).to(ctx.pred_dtype), None, None, None, None
+
+
+class AdaptiveWingLoss(nn.Module):
+    """Adaptive Wing loss, averaged over all pixels of the maps that count.
+
+    Computed in float32 whatever autocast says (in float64 if an input is). Value and gradient are finite for every
+    finite input. The gradient flows to `pred` only, and cannot be differentiated again.
+
+    Args:
+        alpha: exponent on the background; alpha - 1 on the peak. At least 2, so that the exponent is 1 or more.
+        omega: height of the curved part.
+        epsilon: width of the curved part. (The usual bug divides delta by omega instead.)
+        theta: error from which on the loss is linear.
+        foreground_weight: w of the paper's weight map: the loss of pixels in the 3x3 grey dilation of the target
+            above 0.2 counts w + 1 times. 0 turns it off; the paper takes 10. The mean still divides by the number
+            of pixels, as in the paper.
+
+    Shape:
+        pred, target: (B, K, H, W), in any memory layout. Without `visible`, any shape.
+        visible: (B, K) bool; a map with False counts neither in the sum nor in the number of pixels, and gets no
+            gradient. None: every map counts. With no visible map the loss is 0.
+        num_maps: what the sum is divided by, times H*W, instead of the number of visible maps. In distributed
+            training, pass the mean of that number over the processes: then the gradients that they average are those
+            of the whole batch.
+        returns: scalar.
+
+    Raises:
+        ValueError: shapes that differ, a target that requires a gradient, settings out of range.
+
+    >>> loss = AdaptiveWingLoss()
+    >>> round(loss(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)).item(), 4)
+    0.1393
+    """
+
+    def __init__(
+        self,
+        alpha: float = 2.1,
+        omega: float = 14.0,
+        epsilon: float = 1.0,
+        theta: float = 0.5,
+        foreground_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if alpha < 2:
+            raise ValueError(f"alpha is {alpha}; it must be at least 2, so that alpha - target is 1 or more on a peak")
+        if min(omega, epsilon, theta) <= 0 or foreground_weight < 0:
+            raise ValueError(
+                f"omega, epsilon and theta must be positive and foreground_weight not negative, "
+                f"not {omega}, {epsilon}, {theta} and {foreground_weight}"
+            )
+        self.alpha, self.omega, self.epsilon, self.theta = alpha, omega, epsilon, theta
+        self.foreground_weight = foreground_weight
+
+    def forward(
+        self, pred: Tensor, target: Tensor, visible: Tensor | None = None, num_maps: Tensor | float | None = None
+    ) -> Tensor:
+        if pred.shape != target.shape:
+            raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
+        if target.requires_grad:
+            raise ValueError("target requires a gradient, but the loss has one for pred only: pass target.detach()")
+        if visible is not None:
+            if visible.shape != pred.shape[:-2]:
+                raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry a map")
+            visible = visible.to(pred.device, torch.bool)
+        pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)
+        with torch.autocast(pred.device.type, enabled=False):
+            curve = (self.alpha, self.omega, self.epsilon, self.theta)
+            total = _AdaptiveWingSum.apply(pred, target, visible, self.foreground_weight, curve)
+            if num_maps is None:
+                num_maps = math.prod(pred.shape[:-2]) if visible is None else visible.sum()
+            pixels = num_maps * math.prod(pred.shape[-2:])
+            if isinstance(pixels, Tensor):
+                return total / torch.where(pixels > 0, pixels, 1)  # nothing visible: 0 / 1
+            return total / (pixels or 1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"alpha={self.alpha}, omega={self.omega}, epsilon={self.epsilon}, theta={self.theta}, "
+            f"foreground_weight={self.foreground_weight}"
+        )

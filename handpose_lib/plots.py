@@ -1,0 +1,205 @@
+"""The figures of the course, in one style: units on every axis, and readable without colour.
+
+Each function draws on axes that it is given or makes, and returns the figure, so that a notebook shows it and a
+program can save it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from handpose_lib.evaluate import Report
+from handpose_lib.freihand import IMAGE_SIZE
+from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
+
+# Okabe and Ito's colours, which remain apart with any colour vision; one a finger, the wrist is grey.
+FINGER_COLOURS = dict(zip(FINGERS, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True))
+WRIST_COLOUR = "#888888"
+FINGER_MARKERS = dict(zip(FINGERS, ("o", "s", "^", "D", "v"), strict=True))  # the same again without colour
+HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for all figures of the course."""
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "savefig.dpi": 130,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def keypoint_colour(keypoint: int) -> str:
+    """The colour of a keypoint's finger."""
+    for name, members in FINGERS.items():
+        if keypoint in members:
+            return FINGER_COLOURS[name]
+    return WRIST_COLOUR
+
+
+def draw_hand(
+    image: Any,
+    keypoints: Any = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    truth: Any = None,
+    numbers: bool = False,
+) -> Figure:
+    """An image (3, H, W) or (H, W, 3), uint8 or in [0, 1], with keypoints (21, 2) in its pixels.
+
+    `truth` (21, 2) is drawn as hollow circles, with a line to each keypoint; `numbers` writes the keypoints' indices.
+    """
+    if ax is None:
+        ax = plt.subplots(figsize=(3.2, 3.2))[1]
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[-1] != 3:
+        pixels = pixels.transpose(1, 2, 0)
+    ax.imshow(pixels)  # imshow puts pixel centres at whole numbers, as the keypoints' convention does
+    ax.set(xticks=[], yticks=[], title=title or "")
+    ax.set_xlim(-0.5, pixels.shape[1] - 0.5)
+    ax.set_ylim(pixels.shape[0] - 0.5, -0.5)
+    sns.despine(ax=ax, left=True, bottom=True)
+    if keypoints is not None:
+        points = np.asarray(keypoints)
+        for start, end in BONES:
+            ax.plot(*points[[start, end]].T, color=keypoint_colour(end), linewidth=1.6, alpha=0.9)
+        ax.scatter(
+            *points.T,
+            s=14,
+            c=[keypoint_colour(k) for k in range(len(points))],
+            edgecolors="white",
+            linewidths=0.6,
+            zorder=3,
+        )
+        if numbers:
+            for number, (x, y) in enumerate(points):
+                ax.annotate(str(number), (x, y), (3, 3), textcoords="offset points", fontsize=7, color="white",
+                            bbox={"boxstyle": "round,pad=0.1", "fc": "black", "ec": "none", "alpha": 0.55})  # fmt: skip
+    if truth is not None:
+        true = np.asarray(truth)
+        if keypoints is not None:
+            for pair in zip(true, points, strict=True):
+                ax.plot(*np.array(pair).T, color="white", linewidth=0.8)
+        ax.scatter(*true.T, s=22, facecolors="none", edgecolors="white", linewidths=1.0, zorder=4)
+    return ax.figure
+
+
+def image_grid(
+    images: Sequence[Any],
+    keypoints: Sequence[Any] | None = None,
+    titles: Sequence[str] | None = None,
+    truths: Sequence[Any] | None = None,
+    columns: int = 4,
+    side: float = 2.2,
+) -> Figure:
+    """Several images side by side, each as `draw_hand` draws it."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * side, rows * side), squeeze=False)
+    for ax in axes.flat[len(images) :]:
+        ax.set_visible(False)
+    for i, (image, ax) in enumerate(zip(images, axes.flat, strict=False)):
+        draw_hand(
+            image,
+            None if keypoints is None else keypoints[i],
+            ax,
+            None if titles is None else titles[i],
+            None if truths is None else truths[i],
+        )
+    return figure
+
+
+def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: str | None = None) -> Figure:
+    """An image (3, H, W) in grey under the maximum of its heatmaps (K, H, W)."""
+    if ax is None:
+        ax = plt.subplots(figsize=(3.2, 3.2))[1]
+    grey = torch.as_tensor(image).float().mean(0)
+    peak = torch.as_tensor(heatmaps).detach().float().amax(0).clamp(0, 1)
+    ax.imshow(grey, cmap="gray")
+    ax.imshow(peak, cmap="magma", alpha=0.15 + 0.8 * peak.numpy(), vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[], title=title or "")
+    return ax.figure
+
+
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Loss, sigma and validation accuracy against the epoch, from a run's `history.csv`."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
+    axes[0].plot(history["epoch"], history["train_loss"], color="black", marker=".")
+    axes[0].set(xlabel="epoch", ylabel="Adaptive Wing loss\n(mean over the epoch)", yscale="log", title="Training loss")
+    axes[1].plot(history["epoch"], history["sigma_px"], color="black", linestyle="--", label="target's σ")
+    axes[1].set(xlabel="epoch", ylabel="σ / px of the network's image", title="Width of the target")
+    axes[1].set_ylim(bottom=0)
+    axes[2].plot(history["epoch"], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
+    axes[2].set(xlabel="epoch", ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")
+    sns.despine(figure)
+    return figure
+
+
+def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normalizer: str = "bbox") -> Figure:
+    """The per-keypoint accuracy plot: PCK of each keypoint, one bar for the first report, a marker for each other."""
+    figure, ax = plt.subplots(figsize=(10, 3.6))
+    place = np.arange(len(KEYPOINT_NAMES))
+    (first, report), *others = reports.items()
+    finger_of = {k: name for name, members in FINGERS.items() for k in members}
+    values = report.pck(threshold, normalizer).numpy()
+    for k, value in enumerate(values):
+        hatch = HATCHES[finger_of[k]] if k in finger_of else ""
+        ax.bar(k, value, color=keypoint_colour(k), hatch=hatch, edgecolor="white", linewidth=0.5)
+        ax.text(k, value + 0.01, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)
+    ax.plot([], [], "s", color="grey", label=f"{first}: mean {np.nanmean(values):.3f}")
+    for (name, other), marker in zip(others, "_x+d", strict=False):
+        values = other.pck(threshold, normalizer).numpy()
+        ax.plot(place, values, marker, color="black", markersize=8, label=f"{name}: mean {np.nanmean(values):.3f}")
+    ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
+    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})", title="Per-keypoint accuracy")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42), ncols=len(reports), frameon=False)
+    return figure
+
+
+def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", largest: float = 0.5) -> Figure:
+    """Mean PCK against its threshold, a line a report."""
+    figure, ax = plt.subplots(figsize=(5, 3.4))
+    thresholds = np.linspace(0, largest, 51)
+    for (name, report), style in zip(reports.items(), ("-", "--", ":", "-."), strict=False):
+        ax.plot(thresholds, report.pck_curve(thresholds, normalizer), style, linewidth=2, label=name)
+    ax.axvline(0.2, color="grey", linewidth=0.8)
+    ax.annotate("0.2", (0.2, 0.02), (3, 0), textcoords="offset points", color="grey")
+    ax.set(xlabel=f"threshold, share of the {normalizer} length", ylabel="PCK", ylim=(0, 1), xlim=(0, largest))
+    ax.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def finger_joint_heatmap(report: Report, column: str = "pck_0.2_bbox", label: str = "PCK@0.2 (bbox)") -> Figure:
+    """Finger x joint as a heat map of one column of the report's table; the wrist's value is in the title."""
+    values = report.table.set_index("keypoint")[column]
+    rows = {finger: [values.iloc[k] for k in members] for finger, members in FINGERS.items()}
+    frame = pd.DataFrame(rows, index=["1 (palm)", "2", "3", "4 (tip)"]).T
+    figure, ax = plt.subplots(figsize=(5, 3.2))
+    sns.heatmap(frame, annot=True, fmt=".2f", cmap="viridis", ax=ax, cbar_kws={"label": label}, linewidths=1)
+    ax.set(xlabel="joint, from the palm to the tip", ylabel="", title=f"wrist: {values.iloc[0]:.2f}")
+    ax.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def worst_cases(report: Report, images: Sequence[Any], count: int = 8, columns: int = 4) -> Figure:
+    """The items with the largest errors: prediction in colour, truth as hollow circles. `images` are the data set's."""
+    chosen = report.worst(count)
+    titles = [
+        f"{report.versions[i]} {report.ids[i]}: {report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
+    ]
+    return image_grid(
+        [images[i] for i in chosen], report.predictions[chosen].numpy(), titles, report.targets[chosen].numpy(), columns
+    )

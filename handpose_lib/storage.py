@@ -1,0 +1,64 @@
+"""Where derived files live, and how they are written: whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+
+def checkout_root() -> Path | None:
+    """Folder of the repository that the package runs from; None after a plain `pip install`."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
+
+
+def user_cache() -> Path:
+    """`$HANDPOSE_CACHE` where it is set, else the operating system's cache folder for this user."""
+    return Path(os.environ.get("HANDPOSE_CACHE") or platformdirs.user_cache_path("handpose"))
+
+
+def runs_folder() -> Path:
+    """`runs/` of the checkout; without a checkout, `runs/` of the folder one works in."""
+    return (checkout_root() or Path.cwd()) / "runs"
+
+
+def derived_folder(root: str | Path) -> Path:
+    """Existing folder for what is computed from the data set at `root`.
+
+    Beside the data, as `root/.handpose`. Under `user_cache()` where `$HANDPOSE_CACHE` asks for it or `root` is
+    read-only (by its mode bits too: an administrator could write there, and should not).
+    """
+    root = Path(root).resolve()
+    writable = os.access(root, os.W_OK) and root.stat().st_mode & 0o222
+    if writable and not os.environ.get("HANDPOSE_CACHE"):
+        with contextlib.suppress(OSError):
+            (root / ".handpose").mkdir(exist_ok=True)
+            return root / ".handpose"
+    folder = user_cache() / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def lock_for(path: str | Path) -> FileLock:
+    """A lock that one process at a time holds while it makes `path`; released even when the process dies."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))

@@ -1,0 +1,127 @@
+"""The small SynthHAND that comes with the project: where it is, and how it is built.
+
+`sample_root()` is all that a reader needs. `python -m handpose_lib.synthhand.sample --rebuild` makes the zip anew.
+"""
+
+import argparse
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ..storage import atomic_path, checkout_root, lock_for, user_cache
+from .dataset import write_dataset
+
+SAMPLE_SHA256 = "f5ff57ea3bf5619737c42ee42cf9dcd44dd04b9fef5e1469cac3112174e057ee"
+SAMPLE_HANDS, SAMPLE_EVALUATION_HANDS, SAMPLE_QUALITY = 400, 32, 80
+_INSTALLED = Path(__file__).resolve().parent.parent / "bundled" / "synthhand.zip"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+
+
+def bundled_zip() -> Path:
+    """The zip in `data/` of a checkout, or in the installed package.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
+    root = checkout_root()
+    candidates = [root / "data" / "synthhand.zip"] if root else []
+    candidates.append(_INSTALLED)
+    for path in candidates:
+        if path.is_file():
+            return path
+    places = " nor ".join(str(path) for path in candidates)
+    raise FileNotFoundError(f"The bundled sample is not at {places}: reinstall the package, or restore data/.")
+
+
+def sample_root() -> Path:
+    """Folder with the sample in FreiHAND's layout, unpacked on first use.
+
+    It is `runs/synthhand-<hash>/` in a checkout and lies in `user_cache()` otherwise.
+
+    Raises:
+        ValueError: the zip is not the one that this version of the library was made with.
+    """
+    parent = (checkout_root() / "runs") if checkout_root() else user_cache()
+    target = parent / f"synthhand-{SAMPLE_SHA256[:8]}"
+    if (target / "training_K.json").is_file():
+        return target
+    with lock_for(target):
+        if not (target / "training_K.json").is_file():
+            _unpack(bundled_zip(), target)
+    return target
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Checks the zip and unpacks it beside `target`, then renames."""
+    found = sha256(archive)
+    if found != SAMPLE_SHA256:
+        raise ValueError(
+            f"{archive} is damaged or of another version: its SHA-256 is {found[:16]}..., expected "
+            f"{SAMPLE_SHA256[:16]}.... Restore it with `git checkout -- data/synthhand.zip`, or reinstall the package."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(Path(temporary) / "set")
+        if target.is_dir():  # left behind half unpacked by something else
+            shutil.rmtree(target)
+        (Path(temporary) / "set").rename(target)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def make_sample(
+    out_zip: str | Path,
+    hands: int = SAMPLE_HANDS,
+    evaluation_hands: int = SAMPLE_EVALUATION_HANDS,
+    workers: int | None = None,
+    quality: int = SAMPLE_QUALITY,
+) -> str:
+    """Renders the sample into a zip and returns its SHA-256; the same machine makes the same bytes again."""
+    out_zip = Path(out_zip)
+    out_zip.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="synthhand.") as temporary:
+        root = write_dataset(
+            Path(temporary) / "set", hands, workers=workers, evaluation_hands=evaluation_hands, quality=quality
+        )
+        with atomic_path(out_zip) as partial:
+            pack(root, partial)
+    return sha256(out_zip)
+
+
+def pack(root: Path, out_zip: Path) -> None:
+    """Zips a folder with sorted names and fixed times; JPEG files are stored, the rest is compressed."""
+    with zipfile.ZipFile(out_zip, "w") as archive:
+        for path in sorted(p for p in root.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_STORED if path.suffix == ".jpg" else zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description="The sample that comes with the project: find it or rebuild it.")
+    parser.add_argument("--rebuild", action="store_true", help="render data/synthhand.zip anew")
+    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    arguments = parser.parse_args()
+    if not arguments.rebuild:
+        print(sample_root())
+        return
+    root = checkout_root()
+    if root is None:
+        parser.error("--rebuild needs a checkout of the project: an installed package has no data/ to write to")
+    path = root / "data" / "synthhand.zip"
+    digest = make_sample(path, workers=arguments.workers)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    print(f'Set SAMPLE_SHA256 = "{digest}" in {Path(__file__).name}.')
+
+
+if __name__ == "__main__":
+    main()

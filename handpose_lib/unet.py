@@ -1,0 +1,107 @@
+"""A U-Net from an RGB image to one heatmap a keypoint, as told in `notebooks/04_unet.ipynb`.
+
+The shape is that of Ronneberger, Fischer and Brox, "U-Net" (MICCAI 2015), with batch normalisation, padded
+convolutions and bilinear upsampling: `width` channels at full resolution, twice as many after each pooling.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3x3 convolutions, each with batch normalisation and ReLU: (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            # No bias: the batch normalisation that follows has its own.
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet2DHandPose(nn.Module):
+    """One heatmap a keypoint, at the image's resolution: (B, 3, H, W) -> (B, num_keypoints, H, W).
+
+    Args:
+        width: channels at full resolution; `depth` poolings double them each time (64, 128, 256, 512).
+        depth: number of 2x2 poolings; H and W must be multiples of `2**depth`.
+        num_keypoints: number of heatmaps.
+
+    The output is linear: no sigmoid, whose gradient would vanish on the background that fills a heatmap.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21):
+        super().__init__()
+        if width < 1 or depth < 1 or num_keypoints < 1:
+            raise ValueError(
+                f"width, depth and num_keypoints must be at least 1, got {width}, {depth}, {num_keypoints}"
+            )
+        self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
+        channels = [width * 2**level for level in range(depth + 1)]
+        self.down = nn.ModuleList(
+            ConvBlock(inputs, outputs) for inputs, outputs in zip([3, *channels[:-1]], channels, strict=True)
+        )
+        self.up = nn.ModuleList(
+            ConvBlock(channels[level] + channels[level + 1], channels[level]) for level in reversed(range(depth))
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Conv2d(width, num_keypoints, kernel_size=1)
+        # Start from empty heatmaps. From the usual random ones, the first steps flatten the background by switching
+        # off features of the last block, and the peaks then take some ten times as long to appear.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), float, normalised -> heatmaps (B, num_keypoints, H, W)."""
+        multiple = 2**self.depth
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % multiple or images.shape[3] % multiple:
+            raise ValueError(
+                f"images must be (B, 3, H, W) with H and W multiples of {multiple} "
+                f"({self.depth} poolings), got {tuple(images.shape)}"
+            )
+        skips = []
+        x = images
+        for level, block in enumerate(self.down):
+            x = block(x if level == 0 else self.pool(x))  # (B, width * 2**level, H / 2**level, W / 2**level)
+            skips.append(x)
+        skips.pop()  # the deepest level is x itself
+        for block in self.up:
+            x = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(torch.cat((skips.pop(), x), dim=1))
+        return self.head(x)  # (B, num_keypoints, H, W)
+
+
+def save_model(model: nn.Module, path: str | Path, **metadata: Any) -> None:
+    """Write a U-Net's weights as safetensors, with its shape and `metadata` (JSON values) in the file's header."""
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
+    shape = {"width": model.width, "depth": model.depth, "num_keypoints": model.num_keypoints}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, str(path), {"handpose": json.dumps(shape | metadata)})
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DHandPose, dict[str, Any]]:
+    """The U-Net that `save_model` wrote, in evaluation mode, and its metadata; ValueError when it is another file."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = json.loads((file.metadata() or {})["handpose"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is not there: train first (`handpose train`), or give the file's path"
+        ) from None
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
+    model = UNet2DHandPose(metadata["width"], metadata["depth"], metadata["num_keypoints"])
+    model.load_state_dict(tensors)
+    return model.eval().to(device), metadata

@@ -1,0 +1,22 @@
+"""Two mends to nbval: wait for a cell's output as long as for the cell, and stop a notebook at its first failure."""
+
+from collections.abc import Iterator
+
+import pytest
+
+failed_notebooks: set[str] = set()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    if outcome.get_result().failed and item.path.suffix == ".ipynb":
+        failed_notebooks.add(str(item.path))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.path.suffix != ".ipynb":
+        return
+    item.output_timeout = 600  # nbval waits 5 s for what a slow cell prints at its end
+    if str(item.path) in failed_notebooks:
+        pytest.skip("an earlier cell of this notebook failed")

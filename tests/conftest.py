@@ -1,0 +1,54 @@
+"""Shared by all tests: caches in a temporary folder, a small tree in FreiHAND's layout, the real images if given."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from trees import make_tree
+
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.synthhand import sample_root
+
+torch.set_num_threads(1)  # two test processes share two cores
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nothing that a test derives is left beside the data or in the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HANDPOSE_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve hands in four versions, with an unlabelled evaluation set of three: noise, not hands."""
+    return make_tree(tmp_path_factory.mktemp("trees") / "tiny", hands=12, evaluation=3, evaluation_labels=False)
+
+
+@pytest.fixture(scope="session")
+def bundled_root() -> Path:
+    """The bundled SynthHAND sample."""
+    return sample_root()
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path:
+    """A few real FreiHAND images in the published layout; they are not part of this project."""
+    folder = os.environ.get("HANDPOSE_FREIHAND_SAMPLE")
+    if not folder:
+        pytest.skip("HANDPOSE_FREIHAND_SAMPLE is not set: it names a folder with a few real FreiHAND images")
+    if not Path(folder).is_dir():
+        pytest.skip(f"HANDPOSE_FREIHAND_SAMPLE names {folder}, which is not there")
+    return Path(folder).resolve()
+
+
+@pytest.fixture
+def tiny_train(tiny_root: Path) -> FreiHAND:
+    return FreiHAND(tiny_root, "train")
+
+
+@pytest.fixture
+def tiny_val(tiny_root: Path) -> FreiHAND:
+    return FreiHAND(tiny_root, "val")

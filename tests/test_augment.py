@@ -1,0 +1,154 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from handpose_lib import augment
+from handpose_lib.augment import DRAWS, NO_AUGMENTATION, Augmentation
+
+SIZE = (96, 128)
+
+
+def blobs(keypoints: torch.Tensor, size: tuple[int, int], sigma: float = 3.0) -> torch.Tensor:
+    """One Gaussian spot a keypoint, written here so as not to lean on the library's."""
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    square = (x - keypoints[..., 0, None, None]) ** 2 + (y - keypoints[..., 1, None, None]) ** 2
+    return torch.exp(-square / (2 * sigma**2))
+
+
+def centres(maps: torch.Tensor) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(maps.shape[-2]), torch.arange(maps.shape[-1]), indexing="ij")
+    mass = maps.sum((-1, -2))
+    return torch.stack(((maps * x).sum((-1, -2)) / mass, (maps * y).sum((-1, -2)) / mass), -1)
+
+
+def inside(keypoints: torch.Tensor, size: tuple[int, int], margin: float) -> torch.Tensor:
+    x, y = keypoints.unbind(-1)
+    return (x > margin) & (x < size[1] - 1 - margin) & (y > margin) & (y < size[0] - 1 - margin)
+
+
+def test_image_and_keypoints_move_together_to_a_hundredth_of_a_pixel():
+    generator = torch.Generator().manual_seed(0)
+    keypoints = torch.rand(6, 21, 2, generator=generator) * torch.tensor([80.0, 50.0]) + 24
+    matrices = augment.affine_matrices(augment.keyed_uniform(1, 2, torch.arange(6)), Augmentation(), SIZE)
+    moved = augment.warp_keypoints(keypoints, matrices)
+    found = centres(augment.warp_images(blobs(keypoints, SIZE), matrices))
+    whole = inside(moved, SIZE, margin=14)
+    assert whole.sum() > 40
+    assert (found - moved)[whole].abs().max() < 0.01
+
+
+def test_warp_to_another_size_is_the_half_pixel_resize():
+    keypoints = torch.tensor([[[30.0, 40.0], [100.25, 60.75]]])
+    matrix = augment.resize_matrix(SIZE, (48, 64))
+    resized = augment.warp_keypoints(keypoints, matrix)
+    assert torch.allclose(resized, (keypoints + 0.5) * 0.5 - 0.5)
+    warped = augment.warp_images(blobs(keypoints, SIZE), matrix[None], (48, 64))
+    assert torch.allclose(centres(warped), resized, atol=0.01)
+    reference = interpolate(blobs(keypoints, SIZE), size=(48, 64), mode="bilinear")
+    assert torch.allclose(warped, reference, atol=1e-5)
+
+
+def test_half_pixel_rule_differs_from_plain_scaling_by_0_214_px_from_224_to_128():
+    u = torch.tensor([[[100.0, 100.0]]])
+    ours = augment.warp_keypoints(u, augment.resize_matrix((224, 224), (128, 128)))
+    assert abs((u * 128 / 224 - ours)[0, 0, 0].item() - 0.214) < 0.001
+
+
+def test_middle_of_every_range_changes_nothing():
+    middle = torch.full((2, DRAWS), 0.5)
+    identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).expand(2, 2, 3)
+    assert torch.allclose(augment.affine_matrices(middle, Augmentation(), SIZE), identity, atol=1e-5)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(
+        augment.jitter_colours(images, augment.colour_matrices(middle[:, 5:], Augmentation())), images
+    )
+
+
+def test_no_augmentation_is_the_identity_for_any_draw():
+    uniform = augment.keyed_uniform(0, 0, torch.arange(50))
+    images = torch.rand(50, 3, *SIZE)
+    matrices = augment.affine_matrices(uniform, NO_AUGMENTATION, SIZE)
+    assert torch.allclose(augment.warp_images(images, matrices), images, atol=1e-4)
+    colours = augment.colour_matrices(uniform[:, 5:], NO_AUGMENTATION)
+    assert torch.allclose(augment.jitter_colours(images, colours), images, atol=1e-6)
+
+
+def test_mirror_maps_x_to_width_minus_one_minus_x_and_swaps_no_index():
+    uniform = torch.full((1, DRAWS), 0.5)
+    uniform[:, 2] = 0.0  # below any probability: mirror
+    settings = Augmentation(rotation=0, scale=1, shift=0, mirror=1.0)
+    matrices = augment.affine_matrices(uniform, settings, SIZE)
+    keypoints = torch.tensor([[[10.0, 20.0], [0.0, 0.0]]])
+    expected = torch.tensor([[[SIZE[1] - 1 - 10.0, 20.0], [SIZE[1] - 1.0, 0.0]]])
+    assert torch.allclose(augment.warp_keypoints(keypoints, matrices), expected, atol=1e-4)
+    images = torch.rand(1, 3, *SIZE)
+    assert torch.allclose(augment.warp_images(images, matrices), images.flip(-1), atol=1e-4)
+
+
+def test_ranges_are_kept_and_filled():
+    settings = Augmentation(rotation=30, scale=1.25, shift=0.1, mirror=0.25)
+    matrices = augment.affine_matrices(augment.keyed_uniform(0, 3, torch.arange(4000)), settings, SIZE)
+    determinant = torch.linalg.det(matrices[:, :, :2])
+    scale = determinant.abs().sqrt()
+    assert abs(scale.min() - 1 / 1.25) < 0.01 and abs(scale.max() - 1.25) < 0.01
+    assert abs((determinant < 0).float().mean() - 0.25) < 0.03
+    angle = torch.rad2deg(torch.atan2(-matrices[:, 0, 1], matrices[:, 1, 1]))
+    assert angle.abs().max() <= 30.01 and angle.max() > 29 and angle.min() < -29
+    centre = torch.tensor([[(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2]])
+    moved = augment.warp_keypoints(centre.expand(4000, 1, 2), matrices) - centre
+    assert moved[..., 0].abs().max() <= 12.81 and moved[..., 1].abs().max() <= 9.61
+
+
+def test_random_numbers_depend_on_seed_epoch_and_id_alone():
+    ids = torch.tensor([7, 3, 32_560 * 3 + 5])
+    together = augment.keyed_uniform(5, 11, ids)
+    alone = torch.cat([augment.keyed_uniform(5, 11, ids[i : i + 1]) for i in (2, 0, 1)])
+    assert torch.equal(together, alone[[1, 2, 0]])
+    assert not torch.equal(together, augment.keyed_uniform(5, 12, ids))
+    assert not torch.equal(together, augment.keyed_uniform(6, 11, ids))
+
+
+def test_random_numbers_are_uniform_and_uncorrelated():
+    draws = augment.keyed_uniform(0, 0, torch.arange(100_000))
+    assert draws.min() >= 0 and draws.max() < 1
+    assert torch.allclose(draws.mean(0), torch.full((DRAWS,), 0.5), atol=0.004)
+    assert torch.allclose(draws.var(0), torch.full((DRAWS,), 1 / 12), atol=0.001)
+    assert torch.corrcoef(draws.T).fill_diagonal_(0).abs().max() < 0.02
+
+
+def test_generator_is_splitmix64():
+    # The first output for seed 1234567, as published with the reference implementation.
+    assert int(augment._splitmix64(np.array([1234567], dtype=np.uint64))[0]) == 6457827717110365317
+
+
+def test_colours_follow_the_textbook_order():
+    uniform = torch.tensor([[0.9, 0.2, 0.7, 0.1, 0.5, 0.8]])
+    s = Augmentation()
+    image = torch.rand(1, 3, 4, 4) * 0.4 + 0.3
+    gain, contrast = 1 + 0.8 * s.brightness, 1 - 0.6 * s.contrast
+    saturation = 1 + 0.4 * s.saturation
+    grey = (image * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    expected = grey + saturation * (image - grey)
+    expected = expected * (1 + torch.tensor([-0.8, 0.0, 0.6]) * s.tint).view(1, 3, 1, 1) * gain
+    expected = ((expected - 0.5) * contrast + 0.5).clamp(0, 1)
+    # The gain comes first, the contrast about mid-grey last: one matrix and one offset.
+    got = augment.jitter_colours(image, augment.colour_matrices(uniform, s))
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "there"),
+    [
+        (-0.5, 0, True),
+        (-0.51, 0, False),
+        (127.49, 95.49, True),
+        (127.5, 0, False),
+        (0, 95.5, False),
+        (math.nan, 3, False),
+    ],
+)
+def test_on_image_takes_whole_pixels(x: float, y: float, there: bool):
+    assert augment.on_image(torch.tensor([[[x, y]]]), SIZE).item() is there

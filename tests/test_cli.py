@@ -1,0 +1,71 @@
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from handpose_lib.cli import main
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
+
+SMALL = ["--image-size", "32", "--width", "4", "--depth", "2", "--batch-size", "8", "--epochs", "1"]
+
+
+def test_show_draws_hands_with_keypoints(tiny_root: Path, tmp_path: Path, capsys):
+    main(["data", "show", str(tiny_root), "--out", str(tmp_path / "new" / "hands.png"), "--count", "5"])
+    picture = cv2.imread(str(tmp_path / "new" / "hands.png"))
+    assert picture is not None and picture.std() > 10
+    assert "5 hands with keypoints" in capsys.readouterr().out
+
+
+def test_show_draws_a_set_without_labels(tiny_root: Path, tmp_path: Path, capsys):
+    main(["data", "show", str(tiny_root), "--split", "evaluation", "--out", str(tmp_path / "e.png")])
+    assert "3 hands without keypoints" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "show", "nowhere", "--out", "x.png"], "nowhere"),
+        (["data", "show", "{root}", "--out", "x.png", "--count", "0"], "--count"),
+        (["evaluate", "nothing.safetensors"], "nothing.safetensors is not there"),
+        (["data", "freihand", "--root", "x"], "terms"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_exit_code_2(arguments, message, tiny_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.replace("{root}", str(tiny_root)) for argument in arguments])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("handpose: ") and message in error and "\n" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_then_evaluate_writes_the_per_keypoint_table_and_plot(tiny_root: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    main(["train", "--root", str(tiny_root), "--out", str(run), "--device", "cpu", *SMALL])
+    assert "weights in" in capsys.readouterr().out
+    main(["evaluate", str(run / "best.safetensors"), "--root", str(tiny_root), "--out", str(tmp_path / "scores")])
+    table = pd.read_csv(tmp_path / "scores" / "per_keypoint_test.csv")
+    assert tuple(table["keypoint"]) == KEYPOINT_NAMES
+    assert cv2.imread(str(tmp_path / "scores" / "per_keypoint_test.png")) is not None
+    assert "mean hand: PCK@0.2 (bbox)" in capsys.readouterr().out
+
+
+def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path: Path, capsys):
+    command = ["train", "--root", str(tiny_root), "--out", str(tmp_path / "run"), "--device", "cpu", *SMALL]
+    main(command)
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "add --resume" in capsys.readouterr().err
+    main([*command, "--resume"])
+
+
+def test_rendered_hands_can_be_opened(tmp_path: Path):
+    main(["data", "synth", "--hands", "3", "--out", str(tmp_path / "synth"), "--workers", "1"])
+    dataset = FreiHAND(tmp_path / "synth", "train")
+    assert dataset.num_hands == 3 and np.isfinite(dataset.keypoints).all()

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from handpose_lib import course
+from handpose_lib.course import check_claim, claims, presets
+from handpose_lib.train import TrainSettings
+
+
+def test_an_unknown_preset_is_an_error_that_lists_the_known(monkeypatch):
+    monkeypatch.setenv("HANDPOSE_PRESET", "fast")
+    with pytest.raises(ValueError, match="quick, full"):
+        presets.preset_name()
+
+
+def test_start_says_preset_device_data_and_time(capsys):
+    started = course.start(1)
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("Chapter 1 · preset quick · ") and "hands" in line and "min" in line and "\n" not in line
+    assert started.dataset("test").num_hands == started.dataset("train").num_hands
+
+
+def test_full_uses_freihand_where_it_is(monkeypatch, tiny_root: Path):
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tiny_root))
+    assert presets.find_data("full") == (tiny_root, "FreiHAND")
+    assert presets.find_data("quick")[1] == "SynthHAND sample"
+
+
+def test_full_is_the_rebuilt_systems_size():
+    full = presets.PRESETS["full"]
+    assert (full.image_size, full.width, full.depth, full.sigma_end) == (128, 64, 3, 2.0)
+    assert isinstance(full, TrainSettings)
+
+
+@pytest.fixture
+def one_claim(monkeypatch, tmp_path: Path) -> None:
+    file = tmp_path / "claims.json"
+    entry = {"says": "A number", "unit": "px", "notebook": "01_freihand.ipynb", "bounds": {"quick": [1, 2]}}
+    file.write_text(json.dumps({"number": entry}))
+    monkeypatch.setattr(claims, "CLAIMS_FILE", file)
+
+
+def test_a_claim_within_its_bounds_prints_one_fixed_sentence(one_claim, capsys):
+    for value in (1, 1.5, 2):
+        check_claim("number", value)
+    assert set(capsys.readouterr().out.splitlines()) == {"Claim 'number' holds. A number: between 1 and 2 px."}
+
+
+@pytest.mark.parametrize("value", [0.99, 2.01, float("nan")])
+def test_a_claim_out_of_bounds_fails(one_claim, value: float):
+    with pytest.raises(AssertionError, match="claim 'number' fails: measured"):
+        check_claim("number", value)
+
+
+def test_an_unknown_claim_is_an_error(one_claim):
+    with pytest.raises(KeyError, match="no claim 'nummer'"):
+        check_claim("nummer", 1)
+
+
+def test_a_claim_made_for_the_other_preset_only_is_not_checked(one_claim, monkeypatch, capsys):
+    monkeypatch.setenv("HANDPOSE_PRESET", "full")
+    check_claim("number", 99)
+    assert "made for quick only" in capsys.readouterr().out
+
+
+def test_every_claim_is_proved_in_the_notebook_that_it_names():
+    notebooks = Path(__file__).parent.parent / "notebooks"
+    for name, claim in claims.load_claims().items():
+        cells = json.loads((notebooks / claim["notebook"]).read_text())["cells"]
+        code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert f'check_claim("{name}"' in code, f"{claim['notebook']} does not check {name}"
+        assert set(claim["bounds"]) <= set(presets.PRESETS) and claim["says"]

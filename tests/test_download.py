@@ -1,0 +1,337 @@
+"""Downloads from a loopback server that can be told to misbehave."""
+
+import http.server
+import io
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import make_tree
+
+from handpose_lib import download as module
+from handpose_lib.download import EVALUATION_ZIP, TERMS, TRAINING_ZIP, download, fetch_freihand, unpack
+from handpose_lib.freihand import FreiHAND
+
+BODY = np.random.default_rng(0).bytes(300_000)
+
+
+class Server:
+    """Files by name, and what goes wrong. `requests` keeps (method, path, Range, If-Range) of each."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.etag: str | None = '"one"'
+        self.date: str | None = None  # Last-Modified
+        self.ranges = True  # honours Range at all
+        self.if_range = True  # honours If-Range
+        self.cut: list[int] = []  # bytes after which the next answers break off
+        self.status: list[int] = []  # error codes that the next answers have
+        self.requests: list[tuple] = []
+        self.url = ""
+
+    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        headers = handler.headers
+        self.requests.append((handler.command, handler.path, headers.get("Range"), headers.get("If-Range")))
+        body = self.files.get(handler.path.lstrip("/"))
+        if body is None or (self.status and handler.command == "GET"):
+            handler.send_error(self.status.pop(0) if self.status else 404)
+            return
+        start = 0
+        if (
+            self.ranges
+            and headers.get("Range")
+            and (not self.if_range or headers.get("If-Range") in (self.etag, self.date))
+        ):
+            start = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if start >= len(body):
+            handler.send_error(416)
+            return
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if self.etag:
+            handler.send_header("ETag", self.etag)
+        if self.date:
+            handler.send_header("Last-Modified", self.date)
+        handler.send_header("Content-Length", str(len(body) - start))
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(body[start:][: self.cut.pop(0) if self.cut else None])
+
+
+@pytest.fixture
+def server(monkeypatch):
+    told = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.answer(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "BACK_OFF", 0.001)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        told.url = f"http://127.0.0.1:{served.server_port}/"
+        told.files["a.bin"] = BODY
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield told
+        served.shutdown()
+        thread.join()
+
+
+def get(server: Server, folder: Path) -> bytes:
+    return download(server.url + "a.bin", folder / "a.bin", progress=False).read_bytes()
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.endswith(".lock"))
+
+
+def test_a_whole_download_has_the_right_bytes_and_leaves_nothing_beside(server, tmp_path):
+    assert get(server, tmp_path) == BODY
+    assert leftovers(tmp_path) == ["a.bin"]
+    assert len(server.requests) == 1
+
+
+def test_a_file_that_is_there_is_not_asked_for(server, tmp_path):
+    get(server, tmp_path)
+    get(server, tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_progress_is_shown_when_asked_for(server, tmp_path, capsys):
+    server.cut = [1000]
+    download(server.url + "a.bin", tmp_path / "a.bin", progress=True)
+    out, err = capsys.readouterr()
+    assert "100%" in err and "a.bin" in err
+    assert "broke off" in out
+
+
+def test_a_broken_connection_is_continued_with_range(server, tmp_path):
+    server.cut = [100_000, 50_000]
+    assert get(server, tmp_path) == BODY
+    asked = [(span, condition) for _, _, span, condition in server.requests]
+    assert asked == [(None, None), ("bytes=100000-", '"one"'), ("bytes=150000-", '"one"')]
+
+
+def test_a_second_run_continues_what_the_first_left(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ATTEMPTS", 0)
+    server.cut = [100_000]
+    with pytest.raises(ConnectionError, match=r"a\.bin\.part keeps the 100,000 bytes.*run it again"):
+        get(server, tmp_path)
+    assert not (tmp_path / "a.bin").exists()
+    assert get(server, tmp_path) == BODY
+    assert server.requests[-1][2] == "bytes=100000-"
+
+
+def test_a_part_that_was_whole_but_not_renamed_is_taken_as_it_is(server, tmp_path):
+    get(server, tmp_path)
+    (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")
+    note = f'{{"url": "{server.url}a.bin", "validator": "\\"one\\"", "length": {len(BODY)}}}'
+    (tmp_path / "a.bin.part.json").write_text(note)
+    assert get(server, tmp_path) == BODY
+    assert len(server.requests) == 1
+
+
+def test_a_server_without_range_sends_all_of_it_again(server, tmp_path):
+    server.ranges = False
+    server.cut = [100_000]
+    assert get(server, tmp_path) == BODY
+    assert len(server.requests) == 2
+
+
+def test_without_etag_and_date_nothing_is_continued(server, tmp_path):
+    server.etag = None
+    server.cut = [100_000]
+    assert get(server, tmp_path) == BODY
+    assert [span for _, _, span, _ in server.requests] == [None, None]
+
+
+def test_a_date_serves_where_the_etag_is_weak(server, tmp_path):
+    server.etag, server.date = 'W/"one"', "Tue, 10 Sep 2019 12:00:00 GMT"
+    server.cut = [100_000]
+    assert get(server, tmp_path) == BODY
+    assert server.requests[1][2:] == ("bytes=100000-", server.date)
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["server honours If-Range", "server ignores If-Range"])
+@pytest.mark.parametrize("length", [300_000, 280_000, 60_000])
+def test_a_file_that_changed_between_attempts_starts_anew(server, tmp_path, monkeypatch, if_range, length):
+    monkeypatch.setattr(module, "ATTEMPTS", 0)
+    server.if_range = if_range
+    server.cut = [100_000]
+    with pytest.raises(ConnectionError):
+        get(server, tmp_path)
+    monkeypatch.setattr(module, "ATTEMPTS", 4)
+    changed = np.random.default_rng(1).bytes(length)
+    server.files["a.bin"], server.etag = changed, '"two"'
+    assert get(server, tmp_path) == changed
+
+
+def test_a_part_of_unknown_origin_is_not_trusted(server, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(b"something else")
+    assert get(server, tmp_path) == BODY
+    (tmp_path / "a.bin").unlink()
+    (tmp_path / "a.bin.part").write_bytes(b"something else")
+    (tmp_path / "a.bin.part.json").write_text('{"url": "cut off')
+    assert get(server, tmp_path) == BODY
+
+
+def test_answers_that_are_always_short_end_in_one_clear_error(server, tmp_path):
+    server.ranges = False
+    server.cut = [1000] * 50
+    with pytest.raises(ConnectionError, match=r"1,000 of 300,000 bytes arrived.*keeps the 1,000 bytes"):
+        get(server, tmp_path)
+    assert len(server.requests) == 1 + module.ATTEMPTS
+    assert leftovers(tmp_path) == ["a.bin.part", "a.bin.part.json"]
+
+
+def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path):
+    server.status = [503, 429]
+    assert get(server, tmp_path) == BODY
+    assert len(server.requests) == 3
+    with pytest.raises(OSError, match="HTTP 404"):
+        download(server.url + "nothing.bin", tmp_path / "nothing.bin", progress=False)
+    assert len(server.requests) == 4
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(server, tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match="make room"):
+        get(server, tmp_path)
+    assert not (tmp_path / "a.bin.part").exists()
+
+
+# --- the data set -----------------------------------------------------------------------------------------------------
+
+
+def zipped(tree: Path, prefix: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+            archive.write(path, prefix + path.relative_to(tree).as_posix())
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def freihand_server(server, tmp_path):
+    server.files[TRAINING_ZIP] = zipped(make_tree(tmp_path / "t", hands=5))
+    server.files[EVALUATION_ZIP] = zipped(make_tree(tmp_path / "e", hands=0, evaluation=3))
+    return server
+
+
+def fetch(server: Server, root: Path, **options) -> Path:
+    return fetch_freihand(root, accept_terms=True, base_url=server.url, progress=False, **options)
+
+
+def test_terms_that_are_not_accepted_stop_everything(freihand_server, tmp_path):
+    assert "research" in TERMS and "commercial" in TERMS and "ICCV 2019" in TERMS
+    with pytest.raises(PermissionError, match="research purposes only"):
+        fetch_freihand(tmp_path / "data", base_url=freihand_server.url)
+    assert not freihand_server.requests and not (tmp_path / "data").exists()
+
+
+def test_what_is_fetched_opens_and_a_second_run_asks_for_nothing(freihand_server, tmp_path, capsys):
+    root = fetch(freihand_server, tmp_path / "data" / "FreiHAND_pub_v2")
+    assert len(FreiHAND(root, "train")) == 12
+    assert len(FreiHAND(root, "evaluation")) == 3
+    said = capsys.readouterr().out
+    assert str(root) in said and "training_K.json" in said and "FreiHAND(" in said
+    count = len(freihand_server.requests)
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+    fetch(freihand_server, root)
+    assert len(freihand_server.requests) == count
+    assert times == {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+
+
+def test_without_evaluation_only_the_training_zip_is_fetched(freihand_server, tmp_path):
+    root = fetch(freihand_server, tmp_path / "d", evaluation=False, keep_zip=False)
+    assert {path for _, path, *_ in freihand_server.requests} == {f"/{TRAINING_ZIP}"}
+    assert not list(root.glob("*.zip"))
+    fetch(freihand_server, root)
+    assert (root / "evaluation_K.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["deleted image", "cut annotations"])
+def test_what_was_deleted_or_cut_comes_back_from_the_kept_zip(freihand_server, tmp_path, damage):
+    root = fetch(freihand_server, tmp_path / "d")
+    count = len(freihand_server.requests)
+    if damage == "deleted image":
+        (root / "training/rgb/00000007.jpg").unlink()
+    else:
+        (root / "training_xyz.json").write_text("[[")
+    fetch(freihand_server, root)
+    FreiHAND(root, "train")[7]
+    assert len(freihand_server.requests) == count
+
+
+def test_an_unpacking_that_was_interrupted_goes_on(freihand_server, tmp_path, monkeypatch):
+    real, calls = module.shutil.copyfileobj, []
+
+    def stops_at_the_seventh(source, file, length):
+        calls.append(file.name)
+        if len(calls) == 7:
+            file.write(source.read(10))
+            raise KeyboardInterrupt
+        real(source, file, length)
+
+    monkeypatch.setattr(module.shutil, "copyfileobj", stops_at_the_seventh)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(freihand_server, tmp_path / "d", evaluation=False)
+    fetch(freihand_server, tmp_path / "d", evaluation=False)
+    assert len(calls) == 22 + 1  # 20 images and two JSON files; only the cut one is written twice
+    assert all(image.shape == (3, 224, 224) for image, _ in FreiHAND(tmp_path / "d", "train"))
+
+
+def test_a_single_folder_around_everything_is_dropped(freihand_server, tmp_path):
+    freihand_server.files[TRAINING_ZIP] = zipped(tmp_path / "t", prefix="FreiHAND_pub_v2/")
+    root = fetch(freihand_server, tmp_path / "d")
+    assert len(FreiHAND(root, "train")) == 12
+
+
+def test_a_damaged_member_is_named_and_nothing_is_unpacked(freihand_server, tmp_path):
+    whole = freihand_server.files[TRAINING_ZIP]
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        info = archive.getinfo("training/rgb/00000003.jpg")
+    at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    freihand_server.files[TRAINING_ZIP] = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+    with pytest.raises(ValueError, match=r"training/rgb/00000003\.jpg is damaged.*delete the zip and run again"):
+        fetch(freihand_server, tmp_path / "d")
+    assert not (tmp_path / "d" / "training").exists()
+    (tmp_path / "d" / TRAINING_ZIP).unlink()
+    freihand_server.files[TRAINING_ZIP] = whole
+    assert len(FreiHAND(fetch(freihand_server, tmp_path / "d"), "train")) == 12
+
+
+def test_a_page_in_place_of_the_zip_is_an_error_that_says_what_to_do(freihand_server, tmp_path):
+    freihand_server.files[TRAINING_ZIP] = b"<html>Please log in</html>"
+    with pytest.raises(ValueError, match=r"no whole zip file.*delete it and run again"):
+        fetch(freihand_server, tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "c:/outside.txt"])
+def test_members_that_lead_out_of_the_folder_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("training_K.json", "[]")
+        archive.writestr(name, "x")
+    (tmp_path / "root").mkdir()
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        unpack(tmp_path / "bad.zip", tmp_path / "root", progress=False)
+    assert not list((tmp_path / "root").iterdir())
+    assert not list(tmp_path.rglob("outside.txt"))
+
+
+def test_too_little_space_is_said_before_the_download(freihand_server, tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match="make room"):
+        fetch(freihand_server, tmp_path / "d")
+    assert {method for method, *_ in freihand_server.requests} == {"HEAD"}

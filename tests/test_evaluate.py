@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from handpose_lib.evaluate import evaluate, make_report, mean_hand
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.heatmaps import render_heatmaps
+from handpose_lib.keypoints import KEYPOINT_NAMES
+
+
+class Oracle(nn.Module):
+    """A network that knows the truth: draws each item's keypoints, moved by `shift` px of its own image."""
+
+    def __init__(self, keypoints_224: np.ndarray, size: int, shift: float = 0.0):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(()))
+        self.truth = (torch.from_numpy(keypoints_224) + 0.5) * size / 224 - 0.5 + torch.tensor([shift, 0.0])
+        self.size, self.seen = size, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        chosen = self.truth[self.seen : self.seen + len(images)]
+        self.seen += len(images)
+        return render_heatmaps(chosen, (self.size, self.size), 2.0)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_an_oracle_scores_perfectly_at_any_input_size(tiny_val: FreiHAND, size: int):
+    report = evaluate(Oracle(tiny_val.keypoints, size), tiny_val, size, batch_size=3)
+    assert report.errors[report.visible].max() < 0.25
+    assert report.table["pck_0.2_bbox"].min() == 1.0
+    assert report.summary["epe_px224"] < 0.1
+
+
+def test_errors_are_reported_at_both_resolutions(tiny_val: FreiHAND):
+    report = evaluate(Oracle(tiny_val.keypoints, 128, shift=4.0), tiny_val, 128)
+    assert report.summary["epe_px128"] == pytest.approx(4.0, abs=0.05)
+    assert report.summary["epe_px224"] == pytest.approx(7.0, abs=0.09)
+    assert report.summary["median_px224"] == pytest.approx(7.0, abs=0.09)
+
+
+def test_table_has_a_row_a_keypoint_and_groups_average_it(tiny_val: FreiHAND):
+    report = make_report(tiny_val, mean_hand(tiny_val))
+    assert tuple(report.table["keypoint"]) == KEYPOINT_NAMES
+    tips = report.table.loc[[4, 8, 12, 16, 20], "pck_0.2_bbox"].mean()
+    assert report.groups.loc["fingertips", "pck_0.2_bbox"] == pytest.approx(tips)
+    assert report.by_version["images"].sum() == len(tiny_val)
+
+
+def test_worst_cases_come_first(tiny_val: FreiHAND):
+    predictions = torch.from_numpy(tiny_val.keypoints).clone()
+    predictions[2] += 60
+    predictions[1] += 20
+    assert list(make_report(tiny_val, predictions).worst(2)) == [2, 1]
+
+
+def test_a_keypoint_off_the_image_counts_nowhere(tiny_root: Path):
+    dataset = FreiHAND(tiny_root, "val")
+    dataset.keypoints[:, 4] = -50.0
+    report = make_report(dataset, torch.zeros(21, 2))
+    assert torch.isnan(report.errors[:, 4]).all()
+    assert report.table["count"][4] == 0 and np.isnan(report.table["pck_0.2_bbox"][4])
+    assert np.isfinite(report.summary["pck_0.2_bbox"])
+
+
+def test_the_model_is_left_in_the_mode_it_came_in(tiny_val: FreiHAND):
+    model = Oracle(tiny_val.keypoints, 64).train()
+    evaluate(model, tiny_val, 64)
+    assert model.training
+
+
+def test_a_set_without_labels_can_not_be_scored(tiny_root: Path):
+    with pytest.raises(ValueError, match=r"evaluation_xyz\.json"):
+        evaluate(nn.Conv2d(3, 21, 1), FreiHAND(tiny_root, "evaluation"))

@@ -1,0 +1,150 @@
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from handpose_lib import loader
+from handpose_lib.augment import Augmentation, normalize
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.loader import HandBatches, decoded_images
+
+
+@pytest.fixture
+def own_tree(tiny_root: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_root, tmp_path / "tree"))
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that were decoded, in any order."""
+    seen: list[Path] = []
+    original = loader.read_image
+    monkeypatch.setattr(loader, "read_image", lambda path: (seen.append(path), original(path))[1])
+    return seen
+
+
+def test_decoded_images_are_the_data_sets_own_resized(tiny_train: FreiHAND):
+    images = decoded_images(tiny_train, 64)
+    assert images.shape == (len(tiny_train), 3, 64, 64) and images.dtype == torch.uint8
+    for index in (0, 7, len(tiny_train) - 1):
+        expected = interpolate(tiny_train[index][0].data[None], size=(64, 64), mode="bilinear", antialias=True)[0]
+        assert torch.equal(images[index], expected)
+    assert torch.equal(decoded_images(tiny_train, 224)[3], tiny_train[3][0].data)
+
+
+def test_images_are_decoded_once(own_tree: Path, decodings: list[Path]):
+    dataset = FreiHAND(own_tree, "train")
+    decoded_images(dataset, 32)
+    assert len(decodings) == len(dataset)
+    decoded_images(FreiHAND(own_tree, "train"), 32)
+    assert len(decodings) == len(dataset)
+
+
+def test_a_changed_image_renews_the_cache(own_tree: Path, decodings: list[Path]):
+    dataset = FreiHAND(own_tree, "train")
+    before = decoded_images(dataset, 32).clone()
+    shutil.copyfile(dataset.image_path(1), dataset.image_path(0))
+    os.utime(dataset.image_path(0), ns=(1, 1))
+    after = decoded_images(dataset, 32)
+    assert len(decodings) == 2 * len(dataset)
+    assert torch.equal(after[0], before[1]) and torch.equal(after[1:], before[1:])
+
+
+def test_a_cache_that_was_cut_short_is_built_again(own_tree: Path):
+    dataset = FreiHAND(own_tree, "train")
+    whole = decoded_images(dataset, 32).clone()
+    (path,) = loader.derived_folder(own_tree).glob("images_train*.npy")
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert torch.equal(decoded_images(dataset, 32), whole)
+
+
+def test_a_failed_decoding_leaves_nothing_behind(own_tree: Path):
+    dataset = FreiHAND(own_tree, "train")
+    dataset.image_path(5).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=dataset.image_path(5).name):
+        decoded_images(dataset, 32)
+    assert not list(loader.derived_folder(own_tree).glob("*images*.npy"))
+
+
+def test_two_that_ask_at_once_decode_once(own_tree: Path, decodings: list[Path]):
+    dataset = FreiHAND(own_tree, "train")
+    threads = [threading.Thread(target=decoded_images, args=(dataset, 32)) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(decodings) == len(dataset)
+
+
+def test_in_order_gives_every_item_once_unchanged(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, 64, batch_size=7, augmentation=Augmentation())
+    got = list(batches.in_order())
+    assert torch.equal(torch.cat([b.index for b in got]), torch.arange(len(tiny_train)))
+    images = torch.cat([b.images for b in got])
+    assert torch.allclose(images, normalize(decoded_images(tiny_train, 64).float() / 255))
+    keypoints = torch.cat([b.keypoints for b in got])
+    assert np.allclose(keypoints.numpy(), (tiny_train.keypoints + 0.5) * 64 / 224 - 0.5, atol=1e-4)
+
+
+def test_an_epoch_shows_every_item_once_in_an_order_of_its_own(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, 32, batch_size=5, seed=3)
+    epochs = [torch.cat([b.index for b in batches.epoch(e)]) for e in (0, 1, 0)]
+    assert all(len(set(order.tolist())) == len(order) == 5 * len(batches) for order in epochs)
+    assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
+
+
+def test_one_version_shows_each_hand_once_in_versions_that_change(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, 32, batch_size=5, one_version=True)
+    hands = len(tiny_train) // 4
+    assert batches.samples_per_epoch == hands
+    versions = set()
+    for epoch in range(4):
+        index = torch.cat([b.index for b in batches.epoch(epoch)]).numpy()
+        assert len(set(tiny_train.hand_ids[index])) == len(index)
+        versions |= set(tiny_train.version_names[index])
+    assert versions == set(tiny_train.versions)
+
+
+def test_a_samples_augmentation_depends_on_neither_batch_size_nor_place(tiny_train: FreiHAND):
+    def by_item(batch_size: int) -> dict[int, torch.Tensor]:
+        batches = HandBatches(tiny_train, 32, batch_size, Augmentation(), seed=1)
+        return {int(i): image for b in batches.epoch(4) for i, image in zip(b.index, b.images, strict=True)}
+
+    small, large = by_item(3), by_item(8)
+    for index in small.keys() & large.keys():
+        assert torch.allclose(small[index], large[index], atol=1e-5)
+
+
+def test_an_epoch_can_start_at_any_batch(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, 32, 4, Augmentation())
+    whole, rest = list(batches.epoch(2)), list(batches.epoch(2, first=3))
+    assert len(rest) == len(whole) - 3
+    assert torch.equal(rest[0].images, whole[3].images) and torch.equal(rest[0].index, whole[3].index)
+
+
+def test_augmented_keypoints_stay_on_what_they_marked(tiny_train: FreiHAND):
+    # The tree's images have a white square on each keypoint.
+    settings = Augmentation(brightness=0, contrast=0, saturation=0, tint=0, shift=0.3)
+    batches = HandBatches(tiny_train, 224, 8, settings)
+    batch = next(batches.epoch(0))
+    for image, keypoints, visible in zip(batch.images, batch.keypoints, batch.visible, strict=True):
+        x, y = keypoints[visible].round().long().clamp(0, 223).T
+        assert (image[:, y, x] > 1.2).float().mean() > 0.97  # normalised white is 2
+    assert not batch.visible.all()  # and some left the image, which is said
+
+
+def test_a_set_without_labels_gives_images_but_no_training_epoch(tiny_root: Path):
+    batches = HandBatches(FreiHAND(tiny_root, "evaluation"), 32, 2)
+    batch = next(batches.in_order())
+    assert batch.keypoints is None and batch.visible is None and batch.images.shape == (2, 3, 32, 32)
+    with pytest.raises(ValueError, match="no keypoints"):
+        next(batches.epoch(0))
+
+
+def test_a_batch_larger_than_the_set_is_an_error(tiny_val: FreiHAND):
+    with pytest.raises(ValueError, match="larger than an epoch"):
+        HandBatches(tiny_val, 32, batch_size=1000)

@@ -1,0 +1,120 @@
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def name_of(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement)[0].lower()
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_environment_yml_asks_for_what_pyproject_asks_for():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebooks"]
+    assert sorted(pip) == sorted([*wanted, "--editable ."])
+    assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "environment.yml"])
+def test_every_package_states_its_reason(file: str):
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebooks"]
+    for requirement in wanted:
+        (line,) = (line for line in lines if requirement in line)
+        assert re.search(r"#\s*\S+", line), f"{file}: {requirement} has no reason"
+
+
+def test_tested_versions_satisfy_the_bounds():
+    pinned = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+    )
+    for requirement in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), []):
+        name, bound = requirement.split(">=")
+        version = pinned[name.lower()]
+        assert [int(p) for p in version.split(".")] >= [int(p) for p in bound.split(".")], f"{name} {version} < {bound}"
+
+
+def test_no_file_names_a_package_registrys_host():
+    hosts = re.compile("py" + r"pi\.org|python" + "hosted|registry\\.npm" + "js", re.IGNORECASE)
+    for path in tracked_files():
+        if path.suffix in {".py", ".toml", ".yml", ".txt", ".md", ".ipynb", ".cfg", ""}:
+            assert not hosts.search(path.read_text(encoding="utf-8")), path
+
+
+def test_importing_the_library_brings_in_no_notebook_machinery():
+    code = "import sys, handpose_lib.cli; print(*[m for m in ('nbclient', 'nbformat', 'IPython', 'jupyterlab') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+FLOORS = [
+    {"keypoints", "heatmaps", "augment", "unet", "losses", "download", "storage"},
+    {"freihand", "metrics", "synthhand"},
+    {"loader"},
+    {"evaluate", "train", "predict"},
+    {"plots", "course"},
+    {"bench"},
+    {"cli"},
+]
+
+
+def imports_of(path: Path) -> set[str]:
+    found = re.findall(r"^\s*(?:from|import) handpose_lib(?:\.(\w+)| import (\w+(?:, \w+)*))", path.read_text(), re.MULTILINE)
+    return {name for dotted, listed in found for name in ([dotted] if dotted else listed.split(", "))}
+
+
+def test_imports_run_one_way():
+    floor_of = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    package = ROOT / "handpose_lib"
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).parts[0].removesuffix(".py")
+        if name == "__init__":
+            continue
+        for other in imports_of(path) - {name, "__version__"}:
+            allowed = floor_of[other] < floor_of[name] or (floor_of[other] == floor_of[name] and floor_of[name] >= 3)
+            ground = name == "storage" or other == "storage"
+            assert allowed or ground, f"{path.name} imports {other}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built with the build backend that is installed: no network."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("bundled/synthhand.zip", "course/claims.json", "synthhand/hand_asset.npz"):
+        assert f"handpose_lib/{needed}" in names
+    assert not [name for name in names if name.startswith(("tests", "notebooks", "runs"))]
+
+
+def test_an_installed_wheel_finds_and_unpacks_the_sample_in_the_users_cache(wheel: Path, tmp_path: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "from handpose_lib.synthhand import sample_root; print(sample_root())"
+    # -P and a foreign folder: the checkout must not be found by accident.
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "HANDPOSE_CACHE": str(tmp_path / "cache"), "PATH": ""}
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    root = Path(result.stdout.strip())
+    assert root.is_relative_to(tmp_path / "cache") and (root / "training_K.json").is_file()

@@ -1,0 +1,69 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from handpose_lib import plots
+from handpose_lib.evaluate import Report, make_report, mean_hand
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def report(tiny_val: FreiHAND) -> Report:
+    return make_report(tiny_val, mean_hand(tiny_val))
+
+
+def test_bars_are_the_reports_pck_with_a_label_a_keypoint(report: Report):
+    ax = plots.per_keypoint_bars({"a": report, "b": report}).axes[0]
+    assert np.allclose([bar.get_height() for bar in ax.patches], report.pck().numpy())
+    assert tuple(label.get_text() for label in ax.get_xticklabels()) == KEYPOINT_NAMES
+    assert ax.get_ylabel() == "PCK@0.2 (bbox)"
+
+
+def test_curves_rise_to_the_pck_at_their_end(report: Report):
+    line = plots.accuracy_curves({"a": report}, largest=0.5).axes[0].lines[0]
+    assert (np.diff(line.get_ydata()) >= 0).all()
+    assert line.get_ydata()[-1] == pytest.approx(float(report.pck(0.5).nanmean()))
+
+
+def test_finger_by_joint_heat_map_holds_the_table(report: Report):
+    ax = plots.finger_joint_heatmap(report).axes[0]
+    shown = [float(text.get_text()) for text in ax.texts]
+    assert np.allclose(shown, report.table["pck_0.2_bbox"].to_numpy()[1:], atol=0.0051)
+
+
+def test_keypoints_are_drawn_in_the_images_pixels():
+    image = np.zeros((20, 30, 3), np.uint8)
+    keypoints = np.stack([np.arange(21.0), np.arange(21.0) / 2], -1)
+    ax = plots.draw_hand(image, keypoints).axes[0]
+    assert np.allclose(ax.collections[0].get_offsets(), keypoints)
+    assert ax.get_xlim() == (-0.5, 29.5) and ax.get_ylim() == (19.5, -0.5)
+    assert isinstance(plots.draw_hand(torch.zeros(3, 20, 30), numbers=True, keypoints=keypoints), Figure)
+
+
+def test_every_axis_that_measures_has_a_label(report: Report):
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "train_loss": [2.0, 1.0], "sigma_px": [3.0, 2.0], "val_pck_0.2_bbox": [0.1, 0.2]}
+    )
+    for figure in (plots.training_curves(history), plots.accuracy_curves({"a": report})):
+        for ax in figure.axes:
+            assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_worst_cases_show_truth_and_prediction(report: Report, tiny_val: FreiHAND):
+    images = [tiny_val[i][0] for i in range(len(tiny_val))]
+    figure = plots.worst_cases(report, images, count=3, columns=3)
+    assert len([ax for ax in figure.axes if ax.get_visible()]) == 3
+    assert all("px of 224" in ax.get_title() for ax in figure.axes)

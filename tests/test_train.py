@@ -1,0 +1,161 @@
+import math
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from handpose_lib import train
+from handpose_lib.augment import NO_AUGMENTATION, Augmentation
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.train import Trainer, TrainSettings, train_or_load
+from handpose_lib.unet import load_model
+
+SETTINGS = TrainSettings(image_size=32, width=4, depth=2, batch_size=8, epochs=3, sigma_start=3, sigma_end=1.5)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "best.safetensors")[0].state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def stop_after(trainer: Trainer, steps: int, number: int) -> None:
+    """Have the process receive a signal in the middle of a step."""
+    original, count = trainer._train_step, iter(range(1, 10_000))
+
+    def step(batch):
+        if next(count) == steps:
+            os.kill(os.getpid(), number)
+        return original(batch)
+
+    trainer._train_step = step
+
+
+def test_training_writes_history_best_weights_and_checkpoint(tiny_train: FreiHAND, tiny_val: FreiHAND, tmp_path: Path):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert history["step"].iloc[-1] == trainer.total_steps == 3 * (len(tiny_train) // 8)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert trainer.best_error == history["val_epe_px128"].min()
+    assert load_model(tmp_path / "best.safetensors")[1]["image_size"] == 32
+
+
+def test_history_holds_the_epochs_mean_loss_not_its_last_batchs(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
+    losses, original = [], trainer._train_step
+    trainer._train_step = lambda batch: losses.append(original(batch)) or losses[-1]
+    trainer.run(progress=False)
+    first = losses[: len(trainer.batches)]
+    assert trainer.history[0]["train_loss"] == pytest.approx(sum(first) / len(first))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_train, tiny_val, tmp_path: Path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        settings = TrainSettings(**{**SETTINGS.__dict__, "seed": seed, "epochs": 1})
+        Trainer(settings, tiny_train, tiny_val, tmp_path / name).run(progress=False)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
+    tiny_train, tiny_val, tmp_path: Path, number: int, error: type, steps: int
+):
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
+    stop_after(trainer, steps, number)
+    with pytest.raises(error, match=f"after step {steps} of"):
+        trainer.run(progress=False)
+    resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume()
+    assert resumed.step == steps
+    resumed.run(progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    columns = ["epoch", "step", "learning_rate", "sigma_px", "train_loss", "val_pck_0.2_bbox", "val_epe_px128"]
+    histories = [pd.read_csv(tmp_path / name / "history.csv")[columns] for name in ("whole", "parts")]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def test_signal_handlers_are_given_back(tiny_train, tiny_val, tmp_path: Path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_nan_loss_stops_with_the_images_ids_and_keeps_the_last_good_checkpoint(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
+    original = trainer._train_step
+    trainer._train_step = lambda batch: math.nan if trainer.epoch == 1 else original(batch)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch 0, image ids \[\d+, "):
+        trainer.run(progress=False)
+    assert Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).resume().epoch == 1
+
+
+def test_resuming_with_other_settings_names_what_differs(tiny_train, tiny_val, tmp_path: Path):
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).save_checkpoint()
+    other = TrainSettings(**{**SETTINGS.__dict__, "learning_rate": 1e-3})
+    with pytest.raises(ValueError, match="another learning_rate"):
+        Trainer(other, tiny_train, tiny_val, tmp_path).resume()
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "new").resume()
+
+
+def test_train_or_load_trains_once_even_when_two_ask_at_once(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    runs = []
+    original = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda self, progress=True: (runs.append(1), original(self, progress))[1])
+    found = []
+
+    def ask() -> None:
+        found.append(train_or_load(SETTINGS, tiny_train, tiny_val, tmp_path, progress=False))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(runs) == 1 and len(found) == 2
+    assert found[0][1] == found[1][1]
+    assert same(found[0][0].state_dict(), found[1][0].state_dict())
+
+
+def test_run_name_tells_settings_and_data_apart(tiny_root: Path, tiny_train: FreiHAND):
+    name = train.run_name(SETTINGS, tiny_train)
+    assert name == train.run_name(TrainSettings.from_json(SETTINGS.to_json()), tiny_train)
+    assert name != train.run_name(TrainSettings(**{**SETTINGS.__dict__, "seed": 9}), tiny_train)
+    assert name != train.run_name(SETTINGS, FreiHAND(tiny_root, "train", versions=["gs"]))
+
+
+def test_schedules_start_rise_and_end_where_they_should():
+    s = TrainSettings()
+    assert train.learning_rate_at(0, s) == 0
+    assert train.learning_rate_at(s.warmup, s) == pytest.approx(s.learning_rate)
+    assert train.learning_rate_at(1, s) == pytest.approx(0, abs=1e-12)
+    assert train.sigma_at(0, s) == s.sigma_start
+    assert train.sigma_at(s.sigma_until, s) == train.sigma_at(1, s) == pytest.approx(s.sigma_end)
+    assert train.sigma_at(s.sigma_until / 2, s) == pytest.approx(math.sqrt(s.sigma_start * s.sigma_end))
+
+
+def test_settings_survive_json_and_refuse_nonsense():
+    settings = TrainSettings(width=8, augmentation=Augmentation(rotation=10))
+    assert TrainSettings.from_json(settings.to_json()) == settings
+    with pytest.raises(ValueError, match="learning_rate is 0"):
+        TrainSettings(learning_rate=0)
+
+
+def test_one_batch_can_be_learnt_by_heart(bundled_root: Path, tmp_path: Path):
+    # The classic check of a training set-up: peaks must rise above 0.5, not sink into the background.
+    settings = TrainSettings(image_size=64, width=16, batch_size=4, augmentation=NO_AUGMENTATION, sigma_start=2.0)
+    parts = FreiHAND(bundled_root, "train", "gs"), FreiHAND(bundled_root, "val", "gs")
+    trainer = Trainer(settings, *parts, tmp_path)
+    batch = next(trainer.batches.epoch(0))
+    trainer.total_steps = 80
+    for trainer.batch in range(trainer.total_steps):  # noqa: B007 (the schedules read it)
+        trainer._train_step(batch)
+    peaks = trainer.model(batch.images).amax((-1, -2))
+    assert (peaks[batch.visible] > 0.5).float().mean() > 0.95
