@@ -156,14 +156,18 @@ class Trainer:
         """Optimiser steps taken so far."""
         return self.epoch * len(self.batches) + self.batch
 
-    def run(self, progress: bool = True) -> "Trainer":
-        """Train to the end. Ctrl-C and SIGTERM finish the step, save a checkpoint and then stop the program."""
+    def run(self, progress: bool = True, until_step: int | None = None) -> "Trainer":
+        """Train to the end, or until so many steps were taken in all, and save a checkpoint.
+
+        Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
+        """
+        until = self.total_steps if until_step is None else min(until_step, self.total_steps)
         with _stop_signal() as stopped:
-            while self.epoch < self.settings.epochs:
-                self._run_epoch(stopped, progress)
+            while self.step < until:
+                self._run_epoch(until, stopped, progress)
         return self
 
-    def _run_epoch(self, stopped: list[int], progress: bool) -> None:
+    def _run_epoch(self, until: int, stopped: list[int], progress: bool) -> None:
         started = time.perf_counter()
         self.model.train()
         batches = self.batches.epoch(self.epoch, first=self.batch)
@@ -182,9 +186,11 @@ class Trainer:
                 self.loss_sum += loss
                 self.batch += 1
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                if stopped:
+                if stopped or self.step == until != self.total_steps:
                     self.seconds += time.perf_counter() - started
                     self.save_checkpoint()
+                    if not stopped:
+                        return
                     raise (KeyboardInterrupt if stopped[0] == signal.SIGINT else SystemExit)(
                         f"stopped after step {self.step:,} of {self.total_steps:,}; the state is saved in "
                         f"{self.folder}: go on with --resume"

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_tested_versions_satisfy_the_bounds():
     pinned = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
     )
-    for requirement in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), []):
+    for requirement in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         name, bound = requirement.split(">=")
         version = pinned[name.lower()]
         assert [int(p) for p in version.split(".")] >= [int(p) for p in bound.split(".")], f"{name} {version} < {bound}"
@@ -56,7 +57,8 @@ def test_no_file_names_a_package_registrys_host():
 
 
 def test_importing_the_library_brings_in_no_notebook_machinery():
-    code = "import sys, handpose_lib.cli; print(*[m for m in ('nbclient', 'nbformat', 'IPython', 'jupyterlab') if m in sys.modules])"
+    machinery = "('nbclient', 'nbformat', 'IPython', 'jupyterlab')"
+    code = f"import sys, handpose_lib.cli; print(*[m for m in {machinery} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
 
@@ -73,7 +75,8 @@ FLOORS = [
 
 
 def imports_of(path: Path) -> set[str]:
-    found = re.findall(r"^\s*(?:from|import) handpose_lib(?:\.(\w+)| import (\w+(?:, \w+)*))", path.read_text(), re.MULTILINE)
+    pattern = r"^\s*(?:from|import) handpose_lib(?:\.(\w+)| import (\w+(?:, \w+)*))"
+    found = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     return {name for dotted, listed in found for name in ([dotted] if dotted else listed.split(", "))}
 
 

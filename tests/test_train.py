@@ -83,6 +83,15 @@ def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
     pd.testing.assert_frame_equal(*histories)
 
 
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_run_can_be_asked_for_up_to_a_step(tiny_train, tiny_val, tmp_path: Path, step: int):
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
+    first = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").run(progress=False, until_step=step)
+    assert first.step == step
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
 def test_signal_handlers_are_given_back(tiny_train, tiny_val, tmp_path: Path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
@@ -155,7 +164,8 @@ def test_one_batch_can_be_learnt_by_heart(bundled_root: Path, tmp_path: Path):
     trainer = Trainer(settings, *parts, tmp_path)
     batch = next(trainer.batches.epoch(0))
     trainer.total_steps = 80
-    for trainer.batch in range(trainer.total_steps):  # noqa: B007 (the schedules read it)
+    while trainer.batch < trainer.total_steps:
         trainer._train_step(batch)
+        trainer.batch += 1
     peaks = trainer.model(batch.images).amax((-1, -2))
     assert (peaks[batch.visible] > 0.5).float().mean() > 0.95

