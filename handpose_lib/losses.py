@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# On a CPU the maps go through the formula in pieces of this many pixels, each on one thread: the dozen temporaries stay
-# in the cache, and torch, which splits an operation over threads from 2^15 elements on, leaves a piece whole, so that
-# no thread waits for another after each of the twenty operations.
-PIECE = 2**14
+# On a CPU the maps go through the formula in pieces of this many pixels, each on one thread from end to end: its dozen
+# temporaries stay in the cache, and no thread waits for the others after each of the twenty operations, which on a
+# machine that has other work to do, too, takes longer than the operations.
+PIECE = 2**16
 LARGEST_ERROR = 1e20  # an error beyond it is taken for it, so that the sum over a batch still fits float32
 
 
@@ -108,13 +108,16 @@ def _sum_in_pieces(pred: Tensor, target: Tensor, visible: Tensor | None, gradien
             if gradient is not None:
                 gradient[maps] = slope
 
-    threads = min(torch.get_num_threads(), len(sums))
-    if threads <= 1:
+    threads = torch.get_num_threads()
+    if min(threads, len(sums)) <= 1:
         work(range(len(sums)))
     else:
         turns = 4 * threads  # a thread that is held up takes fewer
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [range(i, len(sums), turns) for i in range(turns)]))
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                list(pool.map(work, [range(i, len(sums), turns) for i in range(turns)]))
+        finally:
+            torch.set_num_threads(threads)  # the pool's 1 would hold for every thread that starts from now on
     return math.fsum(sums)  # the same whatever thread came first
 
 

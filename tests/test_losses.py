@@ -1,5 +1,6 @@
 import doctest
 import math
+import threading
 
 import pytest
 import torch
@@ -121,6 +122,23 @@ def test_the_maps_go_through_in_pieces_and_none_is_lost(monkeypatch):
         loss = AdaptiveWingLoss()(pred, target, visible)
         assert loss.item() == pytest.approx(whole.item(), rel=1e-14)
         assert torch.equal(torch.autograd.grad(loss, pred)[0], gradient)
+
+
+def test_torch_keeps_its_number_of_threads():
+    before = torch.get_num_threads()
+    pred, target = some_maps(4, 21, 64, 64, dtype=torch.float32)
+    try:
+        torch.set_num_threads(2)
+        two = AdaptiveWingLoss()(pred, target)
+        seen = [torch.get_num_threads()]
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert seen == [2, 2]
+        torch.set_num_threads(1)
+        assert AdaptiveWingLoss()(pred, target).item() == two.item()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_second_derivative_is_refused():
