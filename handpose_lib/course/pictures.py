@@ -116,7 +116,15 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
         corner = (x - width, -level - half[name][1])
         ax.add_patch(plt.Rectangle(corner, 2 * width, 2 * half[name][1], facecolor=grey, edgecolor="black"))
         label = f"{name}\n{channels} × {height} × {height}"
-        ax.text(x, -level - half[name][1] - 0.04, label, ha="center", va="top", fontsize=9, linespacing=1.1)
+        if level == 0:  # where a label does not meet an arrow
+            place = {"xy": (x, half[name][1] + 0.05), "ha": "center", "va": "bottom"}
+        elif level == depth:
+            place = {"xy": (x, -level - half[name][1] - 0.05), "ha": "center", "va": "top"}
+        elif name.startswith("down"):
+            place = {"xy": (x - width - 0.08, -level), "ha": "right", "va": "center"}
+        else:
+            place = {"xy": (x + width + 0.08, -level), "ha": "left", "va": "center"}
+        ax.annotate(label, fontsize=9, linespacing=1.15, **place)
     for one, two in pairwise(shapes):
         (x1, y1), (x2, y2) = places[one], places[two]
         start, end = (x1 + half[one][0], -y1), (x2 - half[two][0], -y2)
@@ -128,9 +136,11 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
         start, end = (x1 + half[one][0], y), (x2 - half[two][0], y)
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3", "linestyle": "--"})
         ax.text((x1 + x2) / 2, y + 0.03, "skip connection", ha="center", va="bottom", fontsize=9, color="0.3")
-    ax.text(0.35, -1.25, "2×2 pooling,\ntwice the channels", ha="right", va="top", fontsize=9)
-    ax.text(2 * depth - 0.35, -1.25, "bilinear × 2,\nhalf the channels", ha="left", va="top", fontsize=9)
-    ax.set(xlim=(-1.6, 2 * depth + 1.7), ylim=(-depth - 0.62, 0.5), xticks=[], yticks=[])
+    ax.text(0.25, -0.62, "2×2 pooling,\ntwice the channels", ha="right", va="center", fontsize=9, style="italic")
+    ax.text(
+        2 * depth - 0.25, -0.62, "bilinear × 2,\nhalf the channels", ha="left", va="center", fontsize=9, style="italic"
+    )
+    ax.set(xlim=(-1.6, 2 * depth + 1.7), ylim=(-depth - 0.6, 0.75), xticks=[], yticks=[])
     ax.set_title("channels × height × width of what each block puts out, px", fontsize=10)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
@@ -139,9 +149,9 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
 
 def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int]) -> Figure:
     """Squares of the given sides, px, around one pixel of an image, each on a panel of its own."""
-    figure, axes = plt.subplots(1, len(sides), figsize=(2.5 * len(sides), 2.9), squeeze=False)
+    figure, axes = plt.subplots(1, len(sides), figsize=(2.1 * len(sides), 2.5), squeeze=False)
     for ax, (name, side) in zip(axes[0], sides.items(), strict=True):
-        plots.draw_hand(image, ax=ax, title=f"{name}: {side} × {side} px")
+        plots.draw_hand(image, ax=ax, title=f"{name}: {side} px")
         rows, columns = np.asarray(image).shape[-2:]
         y, x = np.mgrid[:rows, :columns]
         outside = np.maximum(abs(x - centre[0]), abs(y - centre[1])) > side / 2
