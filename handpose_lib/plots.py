@@ -130,6 +130,7 @@ def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: st
     ax.imshow(grey, cmap="gray")
     ax.imshow(peak, cmap="magma", alpha=0.15 + 0.8 * peak.numpy(), vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[], title=title or "")
+    sns.despine(ax=ax, left=True, bottom=True)
     return ax.figure
 
 

@@ -36,7 +36,7 @@ def test_full_is_the_rebuilt_systems_size():
 @pytest.fixture
 def one_claim(monkeypatch, tmp_path: Path) -> None:
     file = tmp_path / "claims.json"
-    entry = {"says": "A number", "unit": "px", "notebook": "01_freihand.ipynb", "bounds": {"quick": [1, 2]}}
+    entry = {"says": "A number is", "unit": "px", "notebook": "01_freihand.ipynb", "bounds": {"quick": [1, 2]}}
     file.write_text(json.dumps({"number": entry}))
     monkeypatch.setattr(claims, "CLAIMS_FILE", file)
 
@@ -44,7 +44,7 @@ def one_claim(monkeypatch, tmp_path: Path) -> None:
 def test_a_claim_within_its_bounds_prints_one_fixed_sentence(one_claim, capsys):
     for value in (1, 1.5, 2):
         check_claim("number", value)
-    assert set(capsys.readouterr().out.splitlines()) == {"Claim 'number' holds. A number: between 1 and 2 px."}
+    assert set(capsys.readouterr().out.splitlines()) == {"Claim 'number' holds. A number is between 1 and 2 px."}
 
 
 @pytest.mark.parametrize("value", [0.99, 2.01, float("nan")])

@@ -23,7 +23,7 @@ def check_claim(name: str, value: float) -> None:
         print(f"Claim '{name}' is made for {', '.join(claim['bounds'])} only.")
         return
     low, high = claim["bounds"][preset]
-    sentence = f"{claim['says']}: between {low:g} and {high:g} {claim['unit']}".rstrip()
+    sentence = f"{claim['says']} between {low:g} and {high:g} {claim['unit']}".rstrip()
     if not low <= float(value) <= high:  # NaN is out of bounds too
         raise AssertionError(f"claim '{name}' fails: measured {float(value):.4g}, but it says: {sentence}")
     print(f"Claim '{name}' holds. {sentence}.")

@@ -103,9 +103,9 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
     """The U of a U-Net from the (C, H, W) of "image", "down.0", ..., "up.0", ... and "head", in that order."""
     depth = sum(name.startswith("up.") for name in shapes)
     largest, fewest = shapes["image"][1], shapes["down.0"][0]
-    places = {"image": (-1.0, 0)} | {f"down.{level}": (level, level) for level in range(depth + 1)}
+    places = {"image": (-1.2, 0)} | {f"down.{level}": (level, level) for level in range(depth + 1)}
     places |= {f"up.{step}": (depth + 1 + step, depth - 1 - step) for step in range(depth)}
-    places |= {"head": (2 * depth + 1, 0)}
+    places |= {"head": (2 * depth + 1.2, 0)}
     figure, ax = plt.subplots(figsize=(10, 1.2 * depth + 1.3))
     half = {}  # half the width and height of each box: narrow is few channels, low is few pixels
     for name, (channels, height, _) in shapes.items():
@@ -121,9 +121,9 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
         elif level == depth:
             place = {"xy": (x, -level - half[name][1] - 0.05), "ha": "center", "va": "top"}
         elif name.startswith("down"):
-            place = {"xy": (x - width - 0.08, -level), "ha": "right", "va": "center"}
+            place = {"xy": (x - width - 0.06, -level - 0.06), "ha": "right", "va": "top"}
         else:
-            place = {"xy": (x + width + 0.08, -level), "ha": "left", "va": "center"}
+            place = {"xy": (x + width + 0.06, -level - 0.06), "ha": "left", "va": "top"}
         ax.annotate(label, fontsize=9, linespacing=1.15, **place)
     for one, two in pairwise(shapes):
         (x1, y1), (x2, y2) = places[one], places[two]
@@ -137,10 +137,8 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3", "linestyle": "--"})
         ax.text((x1 + x2) / 2, y + 0.03, "skip connection", ha="center", va="bottom", fontsize=9, color="0.3")
     ax.text(0.25, -0.62, "2×2 pooling,\ntwice the channels", ha="right", va="center", fontsize=9, style="italic")
-    ax.text(
-        2 * depth - 0.25, -0.62, "bilinear × 2,\nhalf the channels", ha="left", va="center", fontsize=9, style="italic"
-    )
-    ax.set(xlim=(-1.6, 2 * depth + 1.7), ylim=(-depth - 0.6, 0.75), xticks=[], yticks=[])
+    ax.text(2 * depth - 0.25, -0.62, "bilinear × 2,\nhalf the channels", va="center", fontsize=9, style="italic")
+    ax.set(xlim=(-1.8, 2 * depth + 1.8), ylim=(-depth - 0.6, 0.75), xticks=[], yticks=[])
     ax.set_title("channels × height × width of what each block puts out, px", fontsize=10)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from handpose_lib.augment import Augmentation
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.plots import use_style
 from handpose_lib.storage import checkout_root, runs_folder
@@ -17,8 +16,8 @@ from handpose_lib.unet import UNet2DHandPose
 PRESETS: dict[str, TrainSettings] = {
     # About three minutes on two cores: a network that has begun to see, not one to use.
     "quick": TrainSettings(
-        image_size=64, width=16, batch_size=16, epochs=15, learning_rate=3e-3,
-        sigma_start=3.0, sigma_end=1.5, ema_decay=0.99, augmentation=Augmentation(rotation=45.0),
+        image_size=48, width=16, batch_size=16, epochs=16, learning_rate=3e-3,
+        sigma_start=4.0, sigma_end=1.5, ema_decay=0.99,
     ),
     # FreiHAND at 128 px, as the rebuilt system had it.
     "full": TrainSettings(),
