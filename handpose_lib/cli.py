@@ -3,16 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 
 from handpose_lib import download, plots
-from handpose_lib.course.presets import PRESETS, find_data
+from handpose_lib import train as train_command
+from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND
-from handpose_lib.storage import runs_folder
 from handpose_lib.synthhand import write_dataset
-from handpose_lib.train import Trainer, TrainSettings, pick_device, run_name
+from handpose_lib.train import pick_device
 from handpose_lib.unet import load_model
 
 
@@ -36,14 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_commands(data.add_subparsers(required=True, metavar="COMMAND"))
 
     train = commands.add_parser("train", help="train a U-Net")
-    train.add_argument("--preset", choices=PRESETS, default="quick", help="settings to start from (default: quick)")
-    _add_root(train)
-    train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
-    train.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
-    for option in fields(TrainSettings):
-        if option.type in (int, float):
-            train.add_argument(f"--{option.name.replace('_', '-')}", type=option.type, help="instead of the preset's")
+    train_command.add_arguments(train)
     train.set_defaults(run=_train)
 
     score = commands.add_parser("evaluate", help="per-keypoint accuracy of a trained U-Net: a table and a plot")
@@ -117,20 +109,8 @@ def _freihand(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    given = {
-        o.name: getattr(options, o.name) for o in fields(TrainSettings) if getattr(options, o.name, None) is not None
-    }
-    settings = replace(PRESETS[options.preset], **given)
-    root = options.root or find_data(options.preset)[0]
-    train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
-    folder = options.out or runs_folder() / run_name(settings, train_set)
-    if (folder / "checkpoint.pt").is_file() and not options.resume:
-        raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
-    device = pick_device(options.device)
-    print(f"{len(train_set):,} images of {root} on {device}; the run's folder is {folder}")
-    trainer = Trainer(settings, train_set, val_set, folder, device)
-    (trainer.resume() if options.resume else trainer).run()
-    print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {folder / 'best.safetensors'}")
+    options.root = options.root or find_data(options.preset)[0]
+    train_command.run_command(options)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -21,17 +21,25 @@ from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, epe, normalizer_lengths, pck
 
 
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The type of 16 bits that a device multiplies fast in: bfloat16, float16 on older GPUs (T4), None elsewhere."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
 @torch.inference_mode()
 def predict_keypoints(model: nn.Module, batches: HandBatches, method: str = "local_peak") -> tuple[Tensor, Tensor]:
     """Predictions for all items: keypoints (M, 21, 2) float32 in px of the 224 image, confidence (M, 21), on the CPU.
 
     Runs on the device of `batches`; the model is left in the mode, training or not, that it came in.
     """
+    half = half_precision(batches.device)
     was_training = model.training
     model.eval()
     keypoints, confidence = [], []
     for batch in batches.in_order():
-        with torch.autocast(batches.device.type, torch.bfloat16, enabled=batches.device.type == "cuda"):
+        with torch.autocast(batches.device.type, half, enabled=half is not None):
             heatmaps = model(batch.images)
         found, peak = decode_heatmaps(heatmaps.float(), method)
         keypoints.append(found.cpu())

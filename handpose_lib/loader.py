@@ -8,10 +8,10 @@ with one affine map a sample and recoloured in a few operations. Told in `notebo
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -97,17 +97,29 @@ class Batch:
     index: Tensor  # (B,) int64 on the CPU: the item's number in the data set
 
 
+def fits(device: torch.device, size: int) -> bool:
+    """Whether `size` bytes of images may live on a device: at most half of what is free there now."""
+    if device.type == "cuda":
+        return size <= torch.cuda.mem_get_info(device)[0] / 2
+    return device.type == "mps"  # shares the computer's memory
+
+
 class HandBatches:
     """Batches of a data set at one resolution.
+
+    The images stay on the device where they fit (see `fits`), so that a batch is one gather there. Where they do not,
+    a thread gathers the next batch into pinned memory while the device works on this one.
 
     Args:
         dataset: a `FreiHAND`; its images are decoded by `decoded_images`.
         image_size: side S of the images, px.
-        batch_size: samples a batch; a shorter rest is left out of a training epoch.
+        batch_size: samples a batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
         one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
         device: where the batches are made.
+        rank, processes: which part of each batch is this process's; the parts in order are the whole batch.
+        resident: True or False decides where the images live, None asks `fits`.
     """
 
     def __init__(
@@ -119,25 +131,46 @@ class HandBatches:
         one_version: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        rank: int = 0,
+        processes: int = 1,
+        resident: bool | None = None,
         progress: bool = True,
     ):
+        if batch_size % processes:
+            raise ValueError(f"a batch of {batch_size} can't be shared by {processes} processes: take a multiple")
         self.size = (image_size, image_size)
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.one_version = one_version
         self.seed = seed
         self.device = torch.device(device)
+        self.rank, self.processes = rank, processes
         self.ids = torch.from_numpy(dataset.ids)
         self.num_versions = len(dataset.versions)
-        self.images = decoded_images(dataset, image_size, progress)
-        if self.device.type != "cpu":
-            self.images = self.images.to(self.device)
+        self.images = decoded_images(dataset, image_size, progress and rank == 0)
+        self.resident = self._make_resident(resident, progress and rank == 0)
         self.keypoints = None
         if dataset.keypoints is not None:
             to_size = augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size)
             self.keypoints = augment.warp_keypoints(torch.from_numpy(dataset.keypoints), to_size).to(self.device)
         if len(self) == 0:
             raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
+
+    def _make_resident(self, resident: bool | None, progress: bool) -> bool:
+        if self.device.type == "cpu":
+            return True  # memory-mapped: the operating system keeps what it can
+        size = self.images.nbytes
+        resident = fits(self.device, size) if resident is None else resident
+        if resident:
+            self.images = self.images.to(self.device)
+        if progress:
+            how = (
+                "kept on the device"
+                if resident
+                else "streamed to it from pinned memory: more than half of what is free"
+            )
+            print(f"{len(self.images):,} images, {size / 1e9:.2f} GB, {how}")
+        return resident
 
     @property
     def samples_per_epoch(self) -> int:
@@ -148,18 +181,26 @@ class HandBatches:
         return self.samples_per_epoch // self.batch_size
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Shuffled, augmented batches of a training epoch, from batch number `first` on."""
+        """Shuffled, augmented batches of a training epoch, this process's part, from batch number `first` on."""
         if self.keypoints is None:
             raise ValueError("this data set has no keypoints, so there is nothing to train on")
-        order = self._order(epoch)
-        for number in range(first, len(self)):
-            yield self._make(order[number * self.batch_size : (number + 1) * self.batch_size], epoch)
+        return self._batches([self.items(epoch, number) for number in range(first, len(self))], epoch)
 
     def in_order(self) -> Iterator[Batch]:
-        """All items once, unchanged, in the data set's order; the last batch may be shorter."""
-        for index in torch.arange(len(self.ids)).split(self.batch_size):
-            yield self._make(index, epoch=None)
+        """All items once, unchanged, in the data set's order; the last batch may be shorter.
 
+        Several processes take a stretch each, which in the order of their ranks make up the whole.
+        """
+        mine = torch.arange(len(self.ids)).tensor_split(self.processes)[self.rank]
+        return self._batches(mine.split(self.batch_size // self.processes), None)
+
+    def items(self, epoch: int, number: int) -> Tensor:
+        """Which items of the data set are this process's part of a training batch: (B / processes,) int64."""
+        share = self.batch_size // self.processes
+        begin = number * self.batch_size + self.rank * share
+        return self._order(epoch)[begin : begin + share]
+
+    @lru_cache(maxsize=1)  # noqa: B019 (one permutation, of the epoch at work)
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
         order = torch.randperm(self.samples_per_epoch, generator=generator)
@@ -168,9 +209,21 @@ class HandBatches:
             order = version * self.samples_per_epoch + order
         return order
 
-    def _make(self, index: Tensor, epoch: int | None) -> Batch:
-        where = index.to(self.images.device)
-        images = self.images[where].to(self.device).float().div_(255)  # (B, 3, S, S) in [0, 1]
+    def _batches(self, indices: Sequence[Tensor], epoch: int | None) -> Iterator[Batch]:
+        if self.resident:
+            for index in indices:
+                yield self._make(index, self.images[index.to(self.images.device)], epoch)
+            return
+        with ThreadPoolExecutor(1) as pool:  # gathers one batch ahead
+            waiting = None
+            for index in [*indices, None]:
+                ahead = None if index is None else pool.submit(lambda index=index: self.images[index].pin_memory())
+                if waiting is not None:
+                    yield self._make(waiting[0], waiting[1].result().to(self.device, non_blocking=True), epoch)
+                waiting = (index, ahead)
+
+    def _make(self, index: Tensor, images: Tensor, epoch: int | None) -> Batch:
+        images = images.float().div_(255)  # (B, 3, S, S) in [0, 1]
         keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
         if epoch is not None and self.augmentation is not None:
             uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)

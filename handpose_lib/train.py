@@ -1,101 +1,46 @@
-"""Training: a settings object, a loop that can be stopped anywhere and goes on exactly, and a history in a CSV.
+"""Training: a loop that can be stopped anywhere and goes on exactly, and a history in a CSV.
 
-`handpose train` runs it. Told in `notebooks/06_gpu_training.ipynb`.
+`handpose train` runs it in one process, `torchrun --nproc_per_node=N -m handpose_lib.train` in N, one a device.
+Told in `notebooks/06_gpu_training.ipynb`.
 """
 
+import argparse
 import csv
 import dataclasses
 import hashlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from handpose_lib.augment import Augmentation
-from handpose_lib.evaluate import make_report, predict_keypoints
+from handpose_lib.evaluate import half_precision, make_report, predict_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
-from handpose_lib.storage import atomic_path, lock_for
+from handpose_lib.settings import PRESETS, TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.storage import atomic_path, lock_for, runs_folder
+from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides what a training run learns; the defaults are for FreiHAND on a GPU."""
-
-    image_size: int = 128  # px; the rebuilt system's, and 1.6 GB for FreiHAND's 32,560 hands
-    width: int = 64  # channels at full resolution: 7.8 M parameters
-    depth: int = 3  # poolings; the receptive field then spans a hand
-    batch_size: int = 128  # large enough to fill a GPU, small enough for thousands of steps
-    epochs: int = 100
-    one_version: bool = False  # an epoch shows each hand in one version drawn anew, instead of in all four
-    learning_rate: float = 2e-3  # AdamW with batch normalisation bears this at batch 128
-    weight_decay: float = 1e-2  # on convolution weights only
-    warmup: float = 0.03  # share of the steps in which the rate rises from 0; Adam's first steps are noisy
-    sigma_start: float = 5.0  # px of the network's image: a wide target is found from anywhere ...
-    sigma_end: float = 2.0  # ... and a narrow one is precise
-    sigma_until: float = 0.7  # share of the steps after which sigma stays at its end
-    foreground_weight: float = 10.0  # the paper's weight map: heatmaps are 99.8 % background
-    ema_decay: float = 0.999  # of the averaged weights that are scored and kept
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "image_size",
-            "width",
-            "depth",
-            "batch_size",
-            "epochs",
-            "learning_rate",
-            "sigma_start",
-            "sigma_end",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "TrainSettings":
-        """The settings that `to_json` wrote."""
-        return cls(**values | {"augmentation": Augmentation(**values["augmentation"])})
-
-
-def learning_rate_at(progress: float, settings: TrainSettings) -> float:
-    """Warm-up, then half a cosine down to zero; progress from 0 to 1 over all steps."""
-    if progress < settings.warmup:
-        return settings.learning_rate * progress / settings.warmup
-    rest = (progress - settings.warmup) / (1 - settings.warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
-
-
-def sigma_at(progress: float, settings: TrainSettings) -> float:
-    """Geometrically from sigma_start to sigma_end, px of the network's image; progress from 0 to 1."""
-    share = min(1.0, progress / settings.sigma_until)
-    return settings.sigma_start * (settings.sigma_end / settings.sigma_start) ** share
-
-
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the best that is there: cuda, then mps, then cpu."""
+    """The named device, or the best that is there: cuda (this process's own), then mps, then cpu."""
     if name:
         return torch.device(name)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -107,9 +52,13 @@ class Trainer:
         train_set, val_set: labelled data sets; the epoch with the lowest error on `val_set` is kept.
         folder: where the run lives; one that holds a checkpoint of the same settings and data can be resumed.
         device: see `pick_device`.
+        compiled: let `torch.compile` fuse the network; weights and checkpoints are the same without it.
+        sync_batchnorm: with several GPUs, normalise over the whole batch instead of each process's part.
+        checkpoint_minutes: longest time between two checkpoints; there is one at the end of each epoch anyway.
 
     The run is a function of (settings, data): order, augmentation and schedules depend on the step alone, so that a
-    run that was stopped and resumed ends with the weights of an unbroken one (on one kind of device).
+    run that was stopped and resumed ends with the weights of an unbroken one (on one kind of device). Where
+    `torch.distributed` is initialised, each process takes its part of every batch and process 0 alone writes.
     """
 
     def __init__(
@@ -119,37 +68,56 @@ class Trainer:
         val_set: FreiHAND,
         folder: str | Path,
         device: torch.device | str | None = None,
+        compiled: bool = False,
+        sync_batchnorm: bool = False,
+        checkpoint_minutes: float = 10.0,
     ):
         self.settings = settings
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = device = pick_device(str(device) if device else None)
-        shared = {"image_size": settings.image_size, "seed": settings.seed, "device": device}
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        shared = {
+            "image_size": settings.image_size, "seed": settings.seed, "device": device,
+            "rank": self.rank, "processes": self.processes,
+        }  # fmt: skip
         self.batches = HandBatches(
             train_set, batch_size=settings.batch_size, augmentation=settings.augmentation,
             one_version=settings.one_version, **shared,
         )  # fmt: skip
         self.val_set = val_set
-        self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, len(val_set)), **shared)
+        whole = len(val_set) // self.processes * self.processes
+        self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, whole), **shared)
         self.total_steps = settings.epochs * len(self.batches)
+        self.checkpoint_minutes = checkpoint_minutes
 
         torch.manual_seed(settings.seed)
         model = UNet2DHandPose(settings.width, settings.depth)
+        if sync_batchnorm and self.processes > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fast in
         self.average = deepcopy(self.model).requires_grad_(False).eval()
+        self.network: nn.Module = torch.compile(self.model) if compiled else self.model
+        if self.processes > 1:
+            self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]  # batch normalisation, biases
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device.type == "cuda")
+        self.precision = half_precision(device)
+        # float16 has a narrow range: gradients are scaled up before, and down after, they pass through it.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
 
         # Where the run is: plain values, saved with the tensors.
         self.epoch = 0  # of the next batch
         self.batch = 0  # number of the next batch in it
-        self.loss_sum = 0.0  # over the batches of this epoch so far
+        self.losses = torch.zeros(len(self.batches), device=device)  # of this epoch's batches so far
         self.seconds = 0.0
         self.best_error = math.inf
         self.history: list[dict[str, float]] = []
+        # Looking at a value on the GPU makes the processor wait for it, so that is done now and then only.
+        self.look_every = 20 if device.type == "cuda" else 1
 
     @property
     def step(self) -> int:
@@ -164,59 +132,85 @@ class Trainer:
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
         with _stop_signal() as stopped:
             while self.step < until:
-                self._run_epoch(until, stopped, progress)
+                self._run_epoch(until, stopped, progress and self.rank == 0)
         return self
 
     def _run_epoch(self, until: int, stopped: list[int], progress: bool) -> None:
-        started = time.perf_counter()
+        started = saved = time.perf_counter()
         self.model.train()
         batches = self.batches.epoch(self.epoch, first=self.batch)
         label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
         hidden = None if progress else True  # None: a bar on a terminal only
         with tqdm(batches, label, len(self.batches), initial=self.batch, disable=hidden, leave=False) as bar:
             for batch in bar:
-                loss = self._train_step(batch)
-                if not math.isfinite(loss):
-                    ids = self.batches.ids[batch.index].tolist()
-                    raise FloatingPointError(
-                        f"the loss is {loss} at epoch {self.epoch}, batch {self.batch}, image ids {ids}; "
-                        f"{self.folder / 'checkpoint.pt'} holds the last good state: look at these images, "
-                        "or lower learning_rate"
-                    )
-                self.loss_sum += loss
+                self.losses[self.batch] = self._train_step(batch)
                 self.batch += 1
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                if stopped or self.step == until != self.total_steps:
+                last = self.step == until or self.batch == len(self.batches)
+                if not last and self.batch % self.look_every:
+                    continue
+                number = self._look(stopped[0] if stopped else 0)
+                due = time.perf_counter() - saved > 60 * self.checkpoint_minutes
+                if number or due or (last and self.batch < len(self.batches)):
                     self.seconds += time.perf_counter() - started
+                    started = saved = time.perf_counter()
                     self.save_checkpoint()
-                    if not stopped:
-                        return
-                    raise (KeyboardInterrupt if stopped[0] == signal.SIGINT else SystemExit)(
+                if number:
+                    raise (KeyboardInterrupt if number == signal.SIGINT else SystemExit)(
                         f"stopped after step {self.step:,} of {self.total_steps:,}; the state is saved in "
                         f"{self.folder}: go on with --resume"
                     )
-        self._end_epoch(started, progress)
+                if last:
+                    break
+        if self.batch == len(self.batches):
+            self._end_epoch(started, progress)
 
-    def _train_step(self, batch: Batch) -> float:
+    def _train_step(self, batch: Batch) -> Tensor:
+        """One optimiser step; the loss, on the device and averaged over this process's part of the batch."""
         share = self.step / self.total_steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(share, self.settings)
         targets = render_heatmaps(batch.keypoints, self.batches.size, sigma_at(share, self.settings))
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            heatmaps = self.model(images)
-        loss = self.criterion(heatmaps, targets, batch.visible)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+            heatmaps = self.network(images)
+        num_maps = batch.visible.sum().float()
+        if self.processes > 1:  # the same denominator everywhere: averaged gradients are then the whole batch's
+            dist.all_reduce(num_maps)
+            num_maps /= self.processes
+        loss = self.criterion(heatmaps, targets, batch.visible, num_maps)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         # A young average forgets faster, or it would drag the random start along.
         update_average(self.average, self.model, min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)))
-        return loss.item()
+        return loss.detach()
+
+    def _look(self, signal_number: int) -> int:
+        """Agree with all processes that the losses are finite, and on the signal to stop by (0: none)."""
+        losses = self.losses[: self.batch].clone()
+        news = torch.tensor([signal_number], device=self.device)
+        if self.processes > 1:
+            dist.all_reduce(losses)
+            dist.all_reduce(news, dist.ReduceOp.MAX)
+        if not bool(losses.isfinite().all()):
+            number = int((~losses.isfinite()).float().argmax())
+            ids = self.batches.ids[self.batches.items(self.epoch, number)].tolist()
+            raise FloatingPointError(
+                f"the loss is {float(self.losses[number])} at epoch {self.epoch}, batch {number}, image ids {ids}; "
+                f"{self.folder / 'checkpoint.pt'} holds the last good state: look at these images, "
+                "or lower learning_rate"
+            )
+        return int(news)
 
     def _end_epoch(self, started: float, progress: bool) -> None:
         settings = self.settings
         share = (self.step - 1) / self.total_steps
-        report = make_report(self.val_set, *predict_keypoints(self.average, self.val_batches))
+        loss = self.losses.double().mean()  # the epoch's mean, not its last batch's
+        if self.processes > 1:
+            dist.all_reduce(loss)
+            loss /= self.processes
+        summary = make_report(self.val_set, *self._predict_validation()).summary
         self.seconds += time.perf_counter() - started
         row = {
             "epoch": self.epoch + 1,
@@ -224,31 +218,48 @@ class Trainer:
             "seconds": round(self.seconds, 2),
             "learning_rate": learning_rate_at(share, settings),
             "sigma_px": sigma_at(share, settings),
-            "train_loss": self.loss_sum / len(self.batches),  # the epoch's mean, not its last batch's
-            "val_pck_0.2_bbox": report.summary["pck_0.2_bbox"],
-            "val_epe_px128": report.summary["epe_px128"],
+            "train_loss": loss.item(),
+            "val_pck_0.2_bbox": summary["pck_0.2_bbox"],
+            "val_epe_px128": summary["epe_px128"],
         }
         self.history.append(row)
-        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
-        if row["val_epe_px128"] < self.best_error:
-            self.best_error = row["val_epe_px128"]
-            with atomic_path(self.folder / "best.safetensors") as temporary:
-                save_model(self.average, temporary, image_size=settings.image_size, epoch=self.epoch)
-        self.save_checkpoint()
-        write_history(self.history, self.folder / "history.csv")
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.losses.zero_()
+        better = row["val_epe_px128"] < self.best_error
+        self.best_error = min(self.best_error, row["val_epe_px128"])
+        if self.rank == 0:
+            if better:
+                with atomic_path(self.folder / "best.safetensors") as temporary:
+                    save_model(self.average, temporary, image_size=settings.image_size, epoch=self.epoch)
+            self.save_checkpoint()
+            write_history(self.history, self.folder / "history.csv")
         if progress:
             tqdm.write(
                 f"epoch {self.epoch:3d}/{settings.epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
                 f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128  {self.seconds:.0f} s"
             )
 
+    def _predict_validation(self) -> tuple[Tensor, Tensor]:
+        """The averaged weights' predictions on the whole validation set, of which each process makes its part."""
+        if self.processes == 1:
+            return predict_keypoints(self.average, self.val_batches)
+        for buffer in self.average.buffers():  # each process has its own batch-normalisation statistics
+            dist.broadcast(buffer, src=0)
+        parts: list[tuple[Tensor, Tensor]] = [()] * self.processes
+        dist.all_gather_object(parts, predict_keypoints(self.average, self.val_batches))
+        keypoints, confidence = (torch.cat(each) for each in zip(*parts, strict=True))
+        return keypoints, confidence
+
     def save_checkpoint(self) -> None:
-        """Write all state, whole or not at all."""
+        """Write all state, whole or not at all; process 0 alone does."""
+        if self.rank:
+            return
         state = {
             "settings": self.settings.to_json(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "where": {name: getattr(self, name) for name in WHERE},
         }
         with atomic_path(self.folder / "checkpoint.pt") as temporary:
@@ -267,21 +278,23 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         for name in WHERE:
             setattr(self, name, state["where"][name])
         return self
 
 
-WHERE = ("epoch", "batch", "loss_sum", "seconds", "best_error", "history")
+WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "history")
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move averaged weights a step of (1 - decay) towards the model's; counters are copied."""
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    torch._foreach_lerp_(means, values, 1 - decay)  # a few kernels for all tensors, as in torch.optim.swa_utils
+    for mean, value in pairs:
+        if not mean.is_floating_point():
             mean.copy_(value)
 
 
@@ -348,3 +361,61 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
         return []
     with open(path, newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `handpose train`, among them one a setting."""
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help="settings to start from (default: quick)")
+    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the bundled sample)")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
+    parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
+    for option in dataclasses.fields(TrainSettings):
+        flag = f"--{option.name.replace('_', '-')}"
+        if option.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
+        elif option.type in (int, float):
+            parser.add_argument(flag, type=option.type, help="instead of the preset's")
+
+
+def run_command(options: argparse.Namespace) -> None:
+    """Train as the options say; started by torchrun, together with the other processes."""
+    names = [option.name for option in dataclasses.fields(TrainSettings)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    settings = dataclasses.replace(PRESETS[options.preset], **given)
+    device = pick_device(options.device)
+    if "RANK" in os.environ:  # torchrun
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        root = options.root or sample_root()
+        train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        folder = options.out or runs_folder() / run_name(settings, train_set)
+        if (folder / "checkpoint.pt").is_file() and not options.resume:
+            raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+        trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
+        if trainer.rank == 0:
+            print(
+                f"{len(train_set):,} images of {root} on {trainer.processes} x {device}; the run's folder is {folder}"
+            )
+        (trainer.resume() if options.resume else trainer).run()
+        if trainer.rank == 0:
+            weights = folder / "best.safetensors"
+            print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {weights}")
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def main() -> None:
+    """`python -m handpose_lib.train`: the same options as `handpose train`."""
+    parser = argparse.ArgumentParser("handpose_lib.train", description="Train a U-Net; see `handpose train`.")
+    add_arguments(parser)
+    run_command(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from handpose_lib import course
-from handpose_lib.course import check_claim, claims, presets
-from handpose_lib.train import TrainSettings
+from handpose_lib.course import PRESETS, check_claim, claims, presets
+from handpose_lib.settings import TrainSettings
 
 
 def test_an_unknown_preset_is_an_error_that_lists_the_known(monkeypatch):
@@ -28,7 +28,7 @@ def test_full_uses_freihand_where_it_is(monkeypatch, tiny_root: Path):
 
 
 def test_full_is_the_rebuilt_systems_size():
-    full = presets.PRESETS["full"]
+    full = PRESETS["full"]
     assert (full.image_size, full.width, full.depth, full.sigma_end) == (128, 64, 3, 2.0)
     assert isinstance(full, TrainSettings)
 
@@ -70,4 +70,4 @@ def test_every_claim_is_proved_in_the_notebook_that_it_names():
         cells = json.loads((notebooks / claim["notebook"]).read_text())["cells"]
         code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         assert f'check_claim("{name}"' in code, f"{claim['notebook']} does not check {name}"
-        assert set(claim["bounds"]) <= set(presets.PRESETS) and claim["says"]
+        assert set(claim["bounds"]) <= set(PRESETS) and claim["says"]

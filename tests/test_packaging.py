@@ -66,7 +66,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 FLOORS = [
     {"keypoints", "heatmaps", "augment", "unet", "losses", "download", "storage"},
     {"freihand", "metrics", "synthhand"},
-    {"loader"},
+    {"loader", "settings"},
     {"evaluate", "train", "predict"},
     {"plots", "course"},
     {"bench"},

@@ -1,7 +1,10 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +13,11 @@ import torch
 
 from handpose_lib import train
 from handpose_lib.augment import NO_AUGMENTATION, Augmentation
+from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.train import Trainer, TrainSettings, train_or_load
+from handpose_lib.heatmaps import render_heatmaps
+from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.train import Trainer, train_or_load
 from handpose_lib.unet import load_model
 
 SETTINGS = TrainSettings(image_size=32, width=4, depth=2, batch_size=8, epochs=3, sigma_start=3, sigma_end=1.5)
@@ -50,7 +56,7 @@ def test_training_writes_history_best_weights_and_checkpoint(tiny_train: FreiHAN
 def test_history_holds_the_epochs_mean_loss_not_its_last_batchs(tiny_train, tiny_val, tmp_path: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
     losses, original = [], trainer._train_step
-    trainer._train_step = lambda batch: losses.append(original(batch)) or losses[-1]
+    trainer._train_step = lambda batch: losses.append(float(result := original(batch))) or result
     trainer.run(progress=False)
     first = losses[: len(trainer.batches)]
     assert trainer.history[0]["train_loss"] == pytest.approx(sum(first) / len(first))
@@ -101,7 +107,7 @@ def test_signal_handlers_are_given_back(tiny_train, tiny_val, tmp_path: Path):
 def test_a_nan_loss_stops_with_the_images_ids_and_keeps_the_last_good_checkpoint(tiny_train, tiny_val, tmp_path: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
     original = trainer._train_step
-    trainer._train_step = lambda batch: math.nan if trainer.epoch == 1 else original(batch)
+    trainer._train_step = lambda batch: torch.tensor(math.nan) if trainer.epoch == 1 else original(batch)
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch 0, image ids \[\d+, "):
         trainer.run(progress=False)
     assert Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).resume().epoch == 1
@@ -142,12 +148,12 @@ def test_run_name_tells_settings_and_data_apart(tiny_root: Path, tiny_train: Fre
 
 def test_schedules_start_rise_and_end_where_they_should():
     s = TrainSettings()
-    assert train.learning_rate_at(0, s) == 0
-    assert train.learning_rate_at(s.warmup, s) == pytest.approx(s.learning_rate)
-    assert train.learning_rate_at(1, s) == pytest.approx(0, abs=1e-12)
-    assert train.sigma_at(0, s) == s.sigma_start
-    assert train.sigma_at(s.sigma_until, s) == train.sigma_at(1, s) == pytest.approx(s.sigma_end)
-    assert train.sigma_at(s.sigma_until / 2, s) == pytest.approx(math.sqrt(s.sigma_start * s.sigma_end))
+    assert learning_rate_at(0, s) == 0
+    assert learning_rate_at(s.warmup, s) == pytest.approx(s.learning_rate)
+    assert learning_rate_at(1, s) == pytest.approx(0, abs=1e-12)
+    assert sigma_at(0, s) == s.sigma_start
+    assert sigma_at(s.sigma_until, s) == sigma_at(1, s) == pytest.approx(s.sigma_end)
+    assert sigma_at(s.sigma_until / 2, s) == pytest.approx(math.sqrt(s.sigma_start * s.sigma_end))
 
 
 def test_settings_survive_json_and_refuse_nonsense():
@@ -169,3 +175,103 @@ def test_one_batch_can_be_learnt_by_heart(bundled_root: Path, tmp_path: Path):
         trainer.batch += 1
     peaks = trainer.model(batch.images).amax((-1, -2))
     assert (peaks[batch.visible] > 0.5).float().mean() > 0.95
+
+
+def run_training(arguments: list[str], processes: int = 1, **options) -> subprocess.CompletedProcess:
+    """`python -m handpose_lib.train`, or torchrun of it, in processes of one thread."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "handpose_lib.train", "--device", "cpu", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
+    names = ("image_size", "width", "depth", "batch_size", "epochs", "sigma_start", "sigma_end")
+    values = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(settings, name)))]
+    return ["--root", str(root), "--out", str(out), *values]
+
+
+def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root: Path, tmp_path: Path):
+    assert run_training(flags(tiny_root, tmp_path / "whole", SETTINGS)).returncode == 0
+    # The process kills itself without warning in the second epoch, after a step that no checkpoint holds.
+    victim = (
+        "import os, signal, sys; from handpose_lib import train; original = train.Trainer._train_step\n"
+        "def step(self, batch):\n"
+        "    result = original(self, batch)\n"
+        "    return os.kill(os.getpid(), signal.SIGKILL) if (self.epoch, self.batch) == (1, 2) else result\n"
+        "train.Trainer._train_step = step; train.main()"
+    )
+    arguments = ["--device", "cpu", *flags(tiny_root, tmp_path / "parts", SETTINGS)]
+    killed = subprocess.run([sys.executable, "-c", victim, *arguments], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert run_training([*flags(tiny_root, tmp_path / "parts", SETTINGS), "--resume"]).returncode == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path, tmp_path: Path):
+    assert run_training(flags(tiny_root, tmp_path / "whole", SETTINGS)).returncode == 0
+    # The second checkpoint is cut short: half of its bytes are on the disk when the process dies.
+    victim = (
+        "import io, os, signal, torch; from handpose_lib import train; original = torch.save; seen = []\n"
+        "def save(state, path):\n"
+        "    if not seen:\n"
+        "        return seen.append(original(state, path))\n"
+        "    buffer = io.BytesIO(); original(state, buffer)\n"
+        "    with open(path, 'wb') as file:\n"
+        "        file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2]); file.flush(); os.fsync(file.fileno())\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "torch.save = save; train.main()"
+    )
+    arguments = ["--device", "cpu", *flags(tiny_root, tmp_path / "parts", SETTINGS)]
+    killed = subprocess.run([sys.executable, "-c", victim, *arguments], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert run_training([*flags(tiny_root, tmp_path / "parts", SETTINGS), "--resume"]).returncode == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_two_processes_take_the_steps_of_one_that_averages_two_halves(tiny_root: Path, tmp_path: Path):
+    settings = replace(SETTINGS, epochs=1, learning_rate=1e-3)
+    result = run_training([*flags(tiny_root, tmp_path / "two", settings), "--learning-rate", "1e-3"], processes=2)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("lowest validation error") == 1  # process 0 alone speaks and writes
+
+    trainer = Trainer(settings, FreiHAND(tiny_root, "train"), FreiHAND(tiny_root, "val"), tmp_path / "one", "cpu")
+    losses = []
+    for step, batch in enumerate(trainer.batches.epoch(0)):
+        share = step / trainer.total_steps
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = learning_rate_at(share, settings)
+        targets = render_heatmaps(batch.keypoints, (32, 32), sigma_at(share, settings))
+        trainer.optimizer.zero_grad()
+        halves = []
+        for half in (slice(0, 4), slice(4, 8)):  # batch normalisation sees each half alone
+            heatmaps = trainer.model(batch.images[half].contiguous(memory_format=torch.channels_last))
+            count = batch.visible.sum() / 2  # visible maps a process, on average
+            halves.append(trainer.criterion(heatmaps, targets[half], batch.visible[half], count))
+            (halves[-1] / 2).backward()
+        trainer.optimizer.step()
+        losses.append(float(sum(halves).detach()) / 2)
+    state = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["model"]
+    for name, value in trainer.model.named_parameters():
+        assert torch.allclose(state[name], value, rtol=1e-3, atol=1e-5), name
+    history = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert history["train_loss"][0] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_two_processes_validate_on_every_hand_once(tiny_root: Path, tmp_path: Path):
+    settings = replace(SETTINGS, epochs=1)
+    assert run_training(flags(tiny_root, tmp_path, settings), processes=2).returncode == 0
+    val_set = FreiHAND(tiny_root, "val")
+    report = evaluate(load_model(tmp_path / "best.safetensors")[0], val_set, 32)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["val_epe_px128"][0] == pytest.approx(report.summary["epe_px128"], rel=1e-4)
+
+
+def test_a_compiled_run_leaves_weights_that_load_without_compilation(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    # The compiler itself is not what is tested: a wrapper of the same kind takes its place.
+    monkeypatch.setattr(torch, "compile", lambda model: torch._dynamo.OptimizedModule(model, torch._dynamo.disable))
+    settings = replace(SETTINGS, epochs=1)
+    trainer = Trainer(settings, tiny_train, tiny_val, tmp_path, "cpu", compiled=True).run(progress=False)
+    assert isinstance(trainer.network, torch._dynamo.OptimizedModule)
+    assert not [name for name in weights(tmp_path) if "_orig_mod" in name]
+    assert Trainer(settings, tiny_train, tiny_val, tmp_path, "cpu").resume().epoch == 1

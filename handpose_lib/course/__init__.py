@@ -1,6 +1,7 @@
 """What the notebooks need beyond the library: presets, claims, and the set-up line."""
 
 from handpose_lib.course.claims import check_claim
-from handpose_lib.course.presets import PRESETS, Course, start
+from handpose_lib.course.presets import Course, start
+from handpose_lib.settings import PRESETS
 
 __all__ = ["PRESETS", "Course", "check_claim", "start"]

@@ -8,20 +8,12 @@ import torch
 
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.plots import use_style
+from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import TrainSettings, pick_device, train_or_load
+from handpose_lib.train import pick_device, train_or_load
 from handpose_lib.unet import UNet2DHandPose
 
-PRESETS: dict[str, TrainSettings] = {
-    # About three minutes on two cores: a network that has begun to see, not one to use.
-    "quick": TrainSettings(
-        image_size=48, width=16, batch_size=16, epochs=16, learning_rate=3e-3,
-        sigma_start=4.0, sigma_end=1.5, ema_decay=0.99,
-    ),
-    # FreiHAND at 128 px, as the rebuilt system had it.
-    "full": TrainSettings(),
-}  # fmt: skip
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.

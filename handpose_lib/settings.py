@@ -1,0 +1,79 @@
+"""What decides the outcome of a training run: one object, each field with its reason, and the two schedules."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from handpose_lib.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides what a training run learns; the defaults are for FreiHAND on a GPU."""
+
+    image_size: int = 128  # px; the rebuilt system's, and 1.6 GB for FreiHAND's 32,560 hands
+    width: int = 64  # channels at full resolution: 7.8 M parameters
+    depth: int = 3  # poolings; the receptive field then spans a hand
+    batch_size: int = 128  # large enough to fill a GPU, small enough for thousands of steps
+    epochs: int = 100
+    one_version: bool = False  # an epoch shows each hand in one version drawn anew, instead of in all four
+    learning_rate: float = 2e-3  # AdamW with batch normalisation bears this at batch 128
+    weight_decay: float = 1e-2  # on convolution weights only
+    warmup: float = 0.03  # share of the steps in which the rate rises from 0; Adam's first steps are noisy
+    sigma_start: float = 5.0  # px of the network's image: a wide target is found from anywhere ...
+    sigma_end: float = 2.0  # ... and a narrow one is precise
+    sigma_until: float = 0.7  # share of the steps after which sigma stays at its end
+    foreground_weight: float = 10.0  # the paper's weight map: heatmaps are 99.8 % background
+    ema_decay: float = 0.999  # of the averaged weights that are scored and kept
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "image_size",
+            "width",
+            "depth",
+            "batch_size",
+            "epochs",
+            "learning_rate",
+            "sigma_start",
+            "sigma_end",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainSettings":
+        """The settings that `to_json` wrote."""
+        return cls(**values | {"augmentation": Augmentation(**values["augmentation"])})
+
+
+def learning_rate_at(progress: float, settings: TrainSettings) -> float:
+    """Warm-up, then half a cosine down to zero; progress from 0 to 1 over all steps."""
+    if progress < settings.warmup:
+        return settings.learning_rate * progress / settings.warmup
+    rest = (progress - settings.warmup) / (1 - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def sigma_at(progress: float, settings: TrainSettings) -> float:
+    """Geometrically from sigma_start to sigma_end, px of the network's image; progress from 0 to 1."""
+    share = min(1.0, progress / settings.sigma_until)
+    return settings.sigma_start * (settings.sigma_end / settings.sigma_start) ** share
+
+
+# Settings to start from; `course` and the command line know them by these names.
+PRESETS: dict[str, TrainSettings] = {
+    # About three minutes on two cores: a network that has begun to see, not one to use.
+    "quick": TrainSettings(
+        image_size=48, width=16, batch_size=16, epochs=16, learning_rate=3e-3,
+        sigma_start=4.0, sigma_end=1.5, ema_decay=0.99,
+    ),
+    # FreiHAND at 128 px, as the rebuilt system had it.
+    "full": TrainSettings(),
+}  # fmt: skip
