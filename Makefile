@@ -28,6 +28,8 @@ $(SETUP): pyproject.toml constraints.txt
 course: $(SETUP)
 	$(BIN)/python notebooks/run.py
 
+# Two test processes on two cores: one thread each, or torch's threads wait for each other most of the time.
+test: export OMP_NUM_THREADS = 1
 test: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
