@@ -30,6 +30,8 @@ class Augmentation:
 
 NO_AUGMENTATION = Augmentation(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of SplitMix64
+SPREAD = 0.25  # about the standard deviation of RGB in [0, 1]
+NORMALIZED_LIMITS = (-0.5 / SPREAD, 0.5 / SPREAD)  # where `normalize` puts 0 and 1
 DRAWS = 11  # uniform numbers that one sample needs: 5 for its affine map, 6 for its colours
 
 
@@ -118,10 +120,18 @@ def colour_matrices(uniform: Tensor, settings: Augmentation) -> Tensor:
     return torch.cat((linear, offset), dim=-1)
 
 
-def jitter_colours(images: Tensor, matrices: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1], matrices (B, 3, 4) -> (B, 3, H, W), clipped to [0, 1]."""
+def jitter_colours(images: Tensor, matrices: Tensor, limits: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """Images (B, 3, H, W), matrices (B, 3, 4) -> (B, 3, H, W), clipped to the limits."""
     flat = images.flatten(2)  # (B, 3, H * W)
-    return torch.baddbmm(matrices[..., 3:], matrices[..., :3], flat).clamp_(0, 1).view(images.shape)
+    return torch.baddbmm(matrices[..., 3:], matrices[..., :3], flat).clamp_(*limits).view(images.shape)
+
+
+def for_bytes(matrices: Tensor) -> Tensor:
+    """Colour maps on [0, 1] -> maps that take RGB in 0..255 and end normalised: (B, 3, 4) -> (B, 3, 4).
+
+    So jitter and `normalize` are one pass over the pixels; the limits [0, 1] become `NORMALIZED_LIMITS`.
+    """
+    return torch.cat((matrices[..., :3] / 255 / SPREAD, normalize(matrices[..., 3:])), dim=-1)
 
 
 def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
@@ -133,4 +143,4 @@ def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
 
 def normalize(images: Tensor) -> Tensor:
     """What the network sees: RGB in [0, 1] -> about zero mean and unit spread, any shape."""
-    return (images - 0.5) / 0.25
+    return (images - 0.5) / SPREAD

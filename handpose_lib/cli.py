@@ -1,11 +1,13 @@
-"""The command line: `handpose data | train | evaluate`. Each command calls one function of the library."""
+"""The command line: `handpose data | train | evaluate | bench`. Each command calls one function of the library."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from handpose_lib import download, plots
+import torch
+
+from handpose_lib import bench, download, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
@@ -46,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights)")
     score.set_defaults(run=_evaluate)
+
+    bench_parser = commands.add_parser("bench", help="measure the training engine here: ratios")
+    _add_root(bench_parser)
+    bench_parser.add_argument("--json", type=Path, required=True, help="the file to write")
+    bench_parser.add_argument("--cpu-only", action="store_true", help="leave the GPU out")
+    bench_parser.set_defaults(run=_bench)
     return parser
 
 
@@ -111,6 +119,14 @@ def _freihand(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     options.root = options.root or find_data(options.preset)[0]
     train_command.run_command(options)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available() and not options.cpu_only:
+        devices.insert(0, torch.device("cuda"))
+    report = bench.run(options.root or find_data("quick")[0], options.json, devices)
+    print(f"{report['minutes']:.1f} minutes; written to {options.json}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ FAR = 1e6  # pixels; no map reaches there, and its square still fits float32
 HIGH = 1e30  # heatmap values are taken for at most this, so that their sums fit float32
 
 
-def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Tensor:
+def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0, out: Tensor | None = None) -> Tensor:
     """Draw each keypoint as a Gaussian of height 1 whose centre lies between the pixels where the keypoint does.
 
     A Gaussian is the product of one in x and one in y: H + W exponentials a keypoint, and one outer product.
@@ -25,6 +25,7 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
             reaches in (leave it out of the loss by `visible`); one that is NaN gives a map of zeros.
         size: (H, W).
         sigma: standard deviation in pixels.
+        out: (B, K, H, W) to write into, where the same memory is to serve batch after batch; no gradient then.
 
     Returns:
         (B, K, H, W), float32 (float64 for float64 keypoints).
@@ -43,7 +44,9 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
     rows = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
     along_x = torch.exp((columns - keypoints[..., 0, None]).square() / (-2 * sigma**2))  # (B, K, W)
     along_y = torch.exp((rows - keypoints[..., 1, None]).square() / (-2 * sigma**2))  # (B, K, H)
-    return along_y[..., :, None] * along_x[..., None, :]  # (B, K, H, W)
+    # Below 1e-19 a product could be a denormal number, which takes a CPU a hundred times as long as any other.
+    along_x, along_y = (torch.where(along < 1e-19, 0, along) for along in (along_x, along_y))
+    return torch.mul(along_y[..., :, None], along_x[..., None, :], out=out)  # (B, K, H, W)
 
 
 def decode_heatmaps(

@@ -87,6 +87,9 @@ def _decode_into(array: np.ndarray, dataset: FreiHAND, index: int) -> None:
     array[index] = image.numpy()
 
 
+PIECE = 8  # images
+
+
 @dataclass
 class Batch:
     """One batch on the device, ready for the network."""
@@ -223,13 +226,23 @@ class HandBatches:
                 waiting = (index, ahead)
 
     def _make(self, index: Tensor, images: Tensor, epoch: int | None) -> Batch:
-        images = images.float().div_(255)  # (B, 3, S, S) in [0, 1]
         keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
-        if epoch is not None and self.augmentation is not None:
+        if epoch is None or self.augmentation is None:
+            images = augment.normalize(images.float().div_(255))
+        else:
             uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)
             matrices = augment.affine_matrices(uniform, self.augmentation, self.size).to(self.device)
-            colours = augment.colour_matrices(uniform[:, 5:], self.augmentation).to(self.device)
-            images = augment.jitter_colours(augment.warp_images(images, matrices), colours)
+            colours = augment.for_bytes(augment.colour_matrices(uniform[:, 5:], self.augmentation)).to(self.device)
             keypoints = augment.warp_keypoints(keypoints, matrices)
+            # A CPU does it in pieces that stay in its cache and in memory it already has; a GPU all at once.
+            pieces = (
+                part.split(PIECE if self.device.type == "cpu" else len(images)) for part in (images, matrices, colours)
+            )
+            images = torch.cat([self._augmented(*piece) for piece in zip(*pieces, strict=True)])
         visible = None if keypoints is None else augment.on_image(keypoints, self.size)
-        return Batch(augment.normalize(images), keypoints, visible, index)
+        return Batch(images, keypoints, visible, index)
+
+    @staticmethod
+    def _augmented(images: Tensor, matrices: Tensor, colours: Tensor) -> Tensor:
+        """Images uint8 (b, 3, S, S) -> warped, recoloured and normalised, float32."""
+        return augment.jitter_colours(augment.warp_images(images.float(), matrices), colours, augment.NORMALIZED_LIMITS)

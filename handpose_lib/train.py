@@ -109,6 +109,8 @@ class Trainer:
         # float16 has a narrow range: gradients are scaled up before, and down after, they pass through it.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
 
+        self.targets: Tensor | None = None  # the heatmaps' memory, used again in every step
+
         # Where the run is: plain values, saved with the tensors.
         self.epoch = 0  # of the next batch
         self.batch = 0  # number of the next batch in it
@@ -169,7 +171,9 @@ class Trainer:
         share = self.step / self.total_steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(share, self.settings)
-        targets = render_heatmaps(batch.keypoints, self.batches.size, sigma_at(share, self.settings))
+        self.targets = render_heatmaps(
+            batch.keypoints, self.batches.size, sigma_at(share, self.settings), out=self.targets
+        )
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             heatmaps = self.network(images)
@@ -177,7 +181,7 @@ class Trainer:
         if self.processes > 1:  # the same denominator everywhere: averaged gradients are then the whole batch's
             dist.all_reduce(num_maps)
             num_maps /= self.processes
-        loss = self.criterion(heatmaps, targets, batch.visible, num_maps)
+        loss = self.criterion(heatmaps, self.targets, batch.visible, num_maps)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

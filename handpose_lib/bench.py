@@ -1,0 +1,333 @@
+"""`handpose bench`: what the data path, the loss and the step cost, as ratios from one run on one machine.
+
+Each row divides two times (or sizes) that were measured in turn, a few times over; its spread is the middle half of the
+ratios so found. On a GPU the network is the course's full one, on a CPU a narrow one.
+"""
+
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from handpose_lib import augment
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
+from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
+from handpose_lib.loader import Batch, HandBatches
+from handpose_lib.losses import AdaptiveWingLoss
+from handpose_lib.settings import TrainSettings
+from handpose_lib.train import Trainer
+from handpose_lib.unet import UNet2DHandPose
+
+SIGMA = 2.0
+
+
+class ConventionalSamples(Dataset):
+    """The usual pipeline in good faith: decode, warp and draw for each sample, on the CPU, in `DataLoader` workers.
+
+    Same augmentation as `HandBatches`, from the same random numbers, so that the tensors can be compared.
+    """
+
+    def __init__(self, dataset: FreiHAND, settings: TrainSettings):
+        self.dataset, self.settings, self.epoch = dataset, settings, 0
+        self.side = settings.image_size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = cv2.cvtColor(cv2.imread(str(self.dataset.image_path(index))), cv2.COLOR_BGR2RGB)
+        image = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
+        size = (self.side, self.side)
+        uniform = augment.keyed_uniform(self.settings.seed, self.epoch, torch.tensor([self.dataset.ids[index]]))
+        matrix = augment.affine_matrices(uniform, self.settings.augmentation, size)[0].numpy()
+        colours = augment.colour_matrices(uniform[:, 5:], self.settings.augmentation)[0].numpy()
+        image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        image = (cv2.transform(image, colours).clip(0, 1) - 0.5) / 0.25
+        keypoints = (self.dataset.keypoints[index] + 0.5) * self.side / IMAGE_SIZE - 0.5
+        keypoints = keypoints @ matrix[:, :2].T + matrix[:, 2]
+        heatmaps = np.stack([blurred_dot(x, y, self.side) for x, y in keypoints])
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(heatmaps)
+
+
+def blurred_dot(x: float, y: float, side: int) -> np.ndarray:
+    """A heatmap as most repositories draw it: one dot, spread over its four nearest pixels, and a Gaussian blur."""
+    heatmap = np.zeros((side, side), np.float32)
+    column, row = math.floor(x), math.floor(y)
+    for i, weight_y in ((row, 1 - (y - row)), (row + 1, y - row)):
+        for j, weight_x in ((column, 1 - (x - column)), (column + 1, x - column)):
+            if 0 <= i < side and 0 <= j < side:
+                heatmap[i, j] = weight_x * weight_y
+    return cv2.GaussianBlur(heatmap, (0, 0), SIGMA, borderType=cv2.BORDER_CONSTANT) * np.float32(2 * math.pi * SIGMA**2)
+
+
+def render_by_loop(keypoints: np.ndarray, side: int) -> np.ndarray:
+    """Heatmaps by a numpy expression a keypoint: (B, K, 2) -> (B, K, side, side)."""
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    out = np.empty((*keypoints.shape[:2], side, side), np.float32)
+    for b, hand in enumerate(keypoints):
+        for k, (u, v) in enumerate(hand):
+            out[b, k] = np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * SIGMA**2))
+    return out
+
+
+def decode_by_loop(heatmaps: np.ndarray, radius: int = 6) -> np.ndarray:
+    """The centroid of a fixed window around each map's peak, map by map: (B, K, H, W) -> (B, K, 2)."""
+    out = np.empty((*heatmaps.shape[:2], 2), np.float32)
+    for b, maps in enumerate(heatmaps):
+        for k, heatmap in enumerate(maps):
+            row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+            top, left = max(row - radius, 0), max(column - radius, 0)
+            window = heatmap[top : row + radius + 1, left : column + radius + 1].clip(0)
+            total = window.sum() or 1.0
+            y, x = np.mgrid[: window.shape[0], : window.shape[1]]
+            out[b, k] = left + (window * x).sum() / total, top + (window * y).sum() / total
+    return out
+
+
+def textbook_awing(pred: Tensor, target: Tensor) -> Tensor:
+    """Adaptive Wing loss as the paper writes it, left to autograd (alpha 2.1, omega 14, epsilon 1, theta 0.5)."""
+    delta, p = (target - pred).abs(), 2.1 - target
+    A = 14 / (1 + 0.5**p) * p * 0.5 ** (p - 1)
+    C = 0.5 * A - 14 * torch.log1p(0.5**p)
+    return torch.where(delta < 0.5, 14 * torch.log1p(delta**p), A * delta - C).mean()
+
+
+class Bench:
+    """The measurements of one run on one device."""
+
+    def __init__(self, root: Path, device: torch.device, repeats: int = 7):
+        self.device, self.repeats = device, repeats
+        gpu = device.type == "cuda"
+        width, batch = (64, 128) if gpu else (16, 32)
+        self.settings = TrainSettings(width=width, batch_size=batch, image_size=128)
+        self.train_set, self.val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        self.folder = tempfile.TemporaryDirectory()
+        self.trainer = Trainer(self.settings, self.train_set, self.val_set, self.folder.name, device)
+        self.trainer.model.train()
+        self.steps = 20 if gpu else 1  # of a timed stretch
+        self.rows: list[dict] = []
+
+    def time(self, work: Callable[[], object]) -> float:
+        """Seconds of one call, the device's work included."""
+        self._wait()
+        begin = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - begin
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def compare(self, name: str, what: str, one: Callable[[], object], other: Callable[[], object], **notes) -> float:
+        """Add the row one / other: both warmed up, then timed in turn."""
+        one(), other()
+        pairs = [(self.time(one), self.time(other)) for _ in range(self.repeats)]
+        return self.add(name, what, [a / b for a, b in pairs], seconds=medians(pairs), **notes)
+
+    def add(self, name: str, what: str, ratios: list[float], **notes) -> float:
+        """Add a row from ratios that were measured; its value is their median."""
+        low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+        notes = {k: [float(f"{x:.4g}") for x in v] if isinstance(v, list) else v for k, v in notes.items()}
+        row = {"row": name, "what": what, "ratio": middle, "low": low, "high": high, **notes}
+        self.rows.append(row)
+        print(f"{name:4s} {what:72s} {middle:8.3f}  ({low:.3f} to {high:.3f})", flush=True)
+        return middle
+
+    def endless(self) -> Callable[[], Batch]:
+        """A function that gives the next training batch, epoch after epoch."""
+        stream = (batch for epoch in range(10**9) for batch in self.trainer.batches.epoch(epoch))
+        return lambda: next(stream)
+
+    def step(self) -> float:
+        """Rows a and e; returns the seconds of a training step."""
+        following = self.endless()
+        fixed = following()
+
+        def steps(get: Callable[[], Batch]) -> None:
+            for _ in range(self.steps):
+                self.trainer._train_step(get())
+
+        self.compare("a", "training step / the same on a fixed batch on the device", lambda: steps(following),
+                     lambda: steps(lambda: fixed))  # fmt: skip
+        seconds = self.rows[-1]["seconds"][0] / self.steps
+        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+            UNet2DHandPose(self.settings.width)(torch.empty(1, 3, 128, 128))
+        flop = 3 * counter.get_total_flops() * self.settings.batch_size  # backward costs twice the forward pass
+        side = 8192 if self.device.type == "cuda" else 2048
+        matrix = torch.randn(side, side, device=self.device, dtype=self.trainer.precision or torch.float32)
+        matrix @ matrix
+        peak = [2 * side**3 / self.time(lambda: matrix @ matrix) for _ in range(self.repeats)]
+        rate = flop / seconds
+        notes = {"flops": [rate, statistics.median(peak)], "images_per_second": self.settings.batch_size / seconds}
+        self.add("e", "FLOP/s of the step / FLOP/s of a large matrix product", [rate / p for p in peak], **notes)
+        return seconds
+
+    def data_path(self) -> None:
+        """Row b: our batches against a `DataLoader` of conventional samples with two workers."""
+        conventional, side = ConventionalSamples(self.train_set, self.settings), self.settings.image_size
+        ours = HandBatches(
+            self.train_set, side, self.settings.batch_size, self.settings.augmentation, device=self.device
+        )
+        order = ours._order(0)
+        batch = next(ours.epoch(0))
+        theirs = [conventional[int(i)] for i in batch.index[:8]]
+        heatmaps = render_heatmaps(batch.keypoints, ours.size, SIGMA)
+        memory = torch.empty_like(heatmaps)
+        same_images = float((torch.stack([t[0] for t in theirs]) - batch.images[:8].cpu()).abs().mean())
+        drawn = [
+            (t[1] - h.cpu()).abs().max() for t, h, v in zip(theirs, heatmaps, batch.visible, strict=False) if v.all()
+        ]
+        batches = DataLoader(
+            conventional, self.settings.batch_size, sampler=order.tolist(), num_workers=2, drop_last=True
+        )
+
+        def consume_theirs() -> int:
+            count = 0
+            for images, maps in batches:
+                images.to(self.device), maps.to(self.device)
+                count += len(images)
+            return count
+
+        def consume_ours() -> int:
+            count = 0
+            for made in ours.epoch(0):
+                render_heatmaps(made.keypoints, ours.size, SIGMA, out=memory)
+                count += len(made.index)
+            return count
+
+        consume_ours()
+        rates = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            count = consume_theirs()
+            middle = time.perf_counter()
+            for _ in range(4):
+                consume_ours()
+            self._wait()
+            rates.append((4 * count / (time.perf_counter() - middle), count / (middle - begin)))
+        notes = {"mean_image_difference": same_images, "largest_heatmap_difference": float(max(drawn))}
+        what = "images/s of our data path / of a conventional one, two workers"
+        self.add("b", what, [a / b for a, b in rates], images_per_second=medians(rates), **notes)
+
+    def loss(self) -> None:
+        """Row c: Adaptive Wing loss, time and peak memory against the textbook form."""
+        pred, target = loss_inputs(self.settings.batch_size, self.device)
+        criterion = AdaptiveWingLoss()
+        forms = (criterion, textbook_awing)
+        ours, textbook = (lambda form=form: form(pred, target).backward() for form in forms)
+        self.compare("c", "Adaptive Wing loss, forward + backward / the textbook form", ours, textbook)
+        if self.device.type == "cuda":
+            sizes = [peak_on_gpu(work, self.device) for work in (ours, textbook)]
+        else:
+            sizes = [peak_in_process(form, self.settings.batch_size) for form in ("ours", "textbook")]
+        megabytes = [size / 1e6 for size in sizes]
+        self.add("c", "the same, peak memory beyond its inputs", [sizes[0] / sizes[1]], megabytes=megabytes)
+
+    def heatmaps(self, step_seconds: float) -> None:
+        """Row d: rendering and decoding, against numpy loops and as a share of a training step."""
+        batch = next(self.trainer.batches.epoch(0))
+        keypoints, size = batch.keypoints, self.trainer.batches.size
+        maps = render_heatmaps(keypoints, size, SIGMA)
+        points, drawn = keypoints.cpu().numpy(), maps.cpu().numpy()
+        works = (
+            (
+                "rendering",
+                lambda: render_heatmaps(keypoints, size, SIGMA, out=maps),
+                lambda: render_by_loop(points, size[0]),
+            ),
+            ("decoding", lambda: decode_heatmaps(maps), lambda: decode_by_loop(drawn)),
+        )
+        for name, ours, loop in works:
+            self.compare("d", f"{name} heatmaps / a numpy loop over keypoints", ours, loop)
+        together = sum(row["seconds"][0] for row in self.rows[-2:])
+        self.add("d", "rendering and decoding together / a training step", [together / step_seconds])
+
+
+def medians(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """The median of the first and of the second numbers."""
+    return np.median(np.array(pairs), axis=0).tolist()
+
+
+def loss_inputs(batch: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Predictions near their targets, and targets: (batch, 21, 128, 128)."""
+    generator = torch.Generator().manual_seed(0)
+    target = render_heatmaps(torch.rand(batch, 21, 2, generator=generator) * 128, (128, 128), SIGMA)
+    pred = target + 0.1 * torch.randn(target.shape, generator=generator)
+    return pred.to(device).requires_grad_(), target.to(device)
+
+
+def peak_on_gpu(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes that a call takes at its peak beyond what was taken before."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def peak_in_process(form: str, batch: int) -> int:
+    """The same on a CPU: how far a fresh process's largest resident size grows over the loss (Linux only)."""
+    code = (
+        "from handpose_lib import bench; from pathlib import Path\n"
+        f"pred, target = bench.loss_inputs({batch}, 'cpu')\n"
+        f"loss = bench.AdaptiveWingLoss() if '{form}' == 'ours' else bench.textbook_awing\n"
+        "loss(pred[:1], target[:1]).backward(); pred.grad = bench.torch.zeros_like(pred)\n"
+        "status = lambda: Path('/proc/self/status').read_text().split('VmHWM:')[1]\n"
+        "Path('/proc/self/clear_refs').write_text('5'); before = int(status().split()[0])\n"
+        "loss(pred, target).backward(); print((int(status().split()[0]) - before) * 1024)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return max(1, int(result.stdout))
+
+
+def processor_name() -> str:
+    """The CPU's model, where the system says it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+
+
+def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
+    """Measure on each device, write the JSON file and return what is in it; at most 8 minutes."""
+    started = time.perf_counter()
+    report: dict = {
+        "cpu": processor_name(), "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "devices": {},
+    }  # fmt: skip
+    for device in devices:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        print(f"{name}: ratio (middle half)")
+        bench = Bench(root, device)
+        seconds = bench.step()
+        bench.data_path()
+        bench.loss()
+        bench.heatmaps(seconds)
+        report["devices"][device.type] = {"name": name, "settings": bench.settings.to_json(), "rows": bench.rows}
+    if len(devices) == 2:
+        # The same narrow network on both: the CPU's settings, the GPU's time.
+        gpu = Bench(root, devices[0])
+        narrow = report["devices"]["cpu"]
+        gpu.settings = TrainSettings.from_json(narrow["settings"])
+        gpu.trainer = Trainer(gpu.settings, gpu.train_set, gpu.val_set, gpu.folder.name, devices[0])
+        gpu.trainer.model.train()
+        gpu.step()
+        rates = [next(r for r in rows if r["row"] == "e")["images_per_second"] for rows in (gpu.rows, narrow["rows"])]
+        report["gpu_over_cpu"] = rates[0] / rates[1]
+        print(f"f    training images/s, GPU / CPU, same network: {report['gpu_over_cpu']:.1f}")
+    report["minutes"] = round((time.perf_counter() - started) / 60, 2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report

@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handpose_lib import bench
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
+from handpose_lib.loader import HandBatches
+from handpose_lib.losses import AdaptiveWingLoss
+from handpose_lib.settings import TrainSettings
+
+
+def test_the_conventional_pipeline_gives_our_tensors(bundled_root: Path):
+    dataset, settings = FreiHAND(bundled_root, "val"), TrainSettings()
+    conventional = bench.ConventionalSamples(dataset, settings)
+    batch = next(HandBatches(dataset, 128, 8, settings.augmentation).epoch(0))
+    heatmaps = render_heatmaps(batch.keypoints, (128, 128), bench.SIGMA)
+    for item, image, maps, visible in zip(batch.index, batch.images, heatmaps, batch.visible, strict=True):
+        their_image, their_maps = conventional[int(item)]
+        assert (their_image - image).abs().mean() < 0.03  # of a range of 4: OpenCV interpolates in 1/32 px
+        assert (their_maps - maps)[visible].abs().max() < 0.06  # a dot spread over four pixels is a little wider
+
+
+def test_the_loops_that_we_compare_with_compute_the_same():
+    keypoints = torch.tensor([[[20.3, 40.8], [70.0, 9.5]]])
+    maps = render_heatmaps(keypoints, (96, 96), bench.SIGMA)
+    assert np.allclose(bench.render_by_loop(keypoints.numpy(), 96), maps.numpy(), atol=1e-5)
+    assert np.allclose(bench.decode_by_loop(maps.numpy()), decode_heatmaps(maps)[0].numpy(), atol=0.05)
+    pred, target = bench.loss_inputs(1, "cpu")
+    assert bench.textbook_awing(pred, target).item() == pytest.approx(AdaptiveWingLoss()(pred, target).item(), rel=1e-4)
+
+
+def test_a_row_holds_the_median_ratio_and_its_middle_half(bundled_root: Path, capsys):
+    rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=3)
+    assert rows.add("x", "test", [1.0, 2.0, 3.0, 4.0, 10.0]) == 3.0
+    assert rows.rows == [{"row": "x", "what": "test", "ratio": 3.0, "low": 2.0, "high": 4.0}]
+    calls = []
+    rows.compare("y", "test", lambda: calls.append(1), lambda: calls.append(2))
+    assert calls == [1, 2] * 4  # warmed up once, then in turn
+    assert len(json.loads(json.dumps(rows.rows))) == 2
+    assert "x" in capsys.readouterr().out
