@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one line on stderr and exit code 2."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
+            warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
+            options.run(options)
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"handpose: {error}", file=sys.stderr)
         raise SystemExit(2) from None

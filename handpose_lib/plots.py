@@ -166,7 +166,8 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
     ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})", title="Per-keypoint accuracy")
     ax.set_yticks(np.linspace(0, 1, 6))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42), ncols=len(reports), frameon=False)
+    ax.set_xlim(-0.7, len(place) - 0.3)
+    figure.legend(loc="outside lower center", ncols=len(reports), frameon=False)
     return figure
 
 

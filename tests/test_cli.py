@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from trees import make_tree
 
 from handpose_lib.cli import main
 from handpose_lib.freihand import FreiHAND
@@ -69,3 +70,12 @@ def test_rendered_hands_can_be_opened(tmp_path: Path):
     main(["data", "synth", "--hands", "3", "--out", str(tmp_path / "synth"), "--workers", "1"])
     dataset = FreiHAND(tmp_path / "synth", "train")
     assert dataset.num_hands == 3 and np.isfinite(dataset.keypoints).all()
+
+
+def test_a_version_without_images_is_said_in_one_line(tmp_path: Path, capsys):
+    root = make_tree(tmp_path / "gs_only", hands=3, versions=["gs"])
+    main(["data", "show", str(root), "--out", str(tmp_path / "hands.png")])
+    out, err = capsys.readouterr()
+    assert "3 hands with keypoints" in out
+    assert "no image of version hom, sample, auto: left out" in err
+    assert all(line.startswith("handpose: note: ") for line in err.splitlines())
