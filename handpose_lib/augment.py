@@ -93,10 +93,11 @@ def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None =
     """
     height, width = images.shape[-2:]
     out_height, out_width = size or (height, width)
-    linear, offset = matrices[:, :, :2].double(), matrices[:, :, 2:].double()
+    exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    linear, offset = matrices[:, :, :2].to(exact), matrices[:, :, 2:].to(exact)
     inverse = torch.linalg.inv(linear)  # (B, 2, 2)
     # Pixel u of a side of S is (2u + 1) / S - 1 in the coordinates of grid_sample(align_corners=False).
-    to_unit = torch.tensor([2 / width, 2 / height], dtype=torch.float64, device=images.device)[:, None]
+    to_unit = torch.tensor([2 / width, 2 / height], dtype=exact, device=images.device)[:, None]
     linear, offset = inverse * to_unit, (0.5 - inverse @ offset) * to_unit - 1  # (B, 2, 2), (B, 2, 1)
     x = torch.arange(out_width, device=images.device, dtype=images.dtype)
     y = torch.arange(out_height, device=images.device, dtype=images.dtype)

@@ -12,7 +12,7 @@ from handpose_lib import bench, download, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
-from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND
+from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.train import pick_device
 from handpose_lib.unet import load_model
@@ -66,7 +66,9 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     show.add_argument("--out", type=Path, required=True, help="the PNG to write")
     show.add_argument("--split", choices=SPLITS, help="train, val, test or evaluation (default: all three of training)")
     show.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS)
-    show.add_argument("--count", type=int, default=16, help="hands to draw, from the first on (default: 16)")
+    show.add_argument(
+        "--count", type=int, default=16, help="images to draw, each hand once before any twice (default: 16)"
+    )
     show.set_defaults(run=_show)
 
     synth = commands.add_parser("synth", help="render hands in FreiHAND's layout")
@@ -91,22 +93,29 @@ def _show(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise ValueError(f"--count is {options.count}, it must be at least 1")
     splits = [options.split] if options.split else ["train", "val", "test"]
+    if not options.split:  # one or two hands are all train
+        num_hands = FreiHAND(options.root, "train", options.versions).num_hands
+        splits = [split for split in splits if split_rows(num_hands, split)]
+    datasets = [FreiHAND(options.root, split, options.versions) for split in splits]
+    # Every hand in its first version, then every hand in the next.
+    items = [
+        (dataset, index)
+        for version in datasets[0].versions
+        for dataset in datasets
+        for index in (dataset.version_names == version).nonzero()[0]
+    ]
     images, keypoints, titles = [], [], []
-    for split in splits:
-        if len(images) == options.count:
-            break
-        dataset = FreiHAND(options.root, split, options.versions)
-        for index in range(min(options.count - len(images), len(dataset))):
-            image, target = dataset[index]
-            images.append(image)
-            keypoints.append(target.get("keypoints"))
-            titles.append(f"{target['version']} {target['id']} ({split})")
+    for dataset, index in items[: options.count]:
+        image, target = dataset[index]
+        images.append(image)
+        keypoints.append(target.get("keypoints"))
+        titles.append(f"{target['version']} {target['id']} ({dataset.split})")
     labelled = keypoints if keypoints[0] is not None else None
     plots.use_style()
     figure = plots.image_grid(images, labelled, titles, columns=min(4, len(images)), side=3)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out)
-    print(f"{len(images)} hands {'with' if labelled else 'without'} keypoints drawn in {options.out}")
+    print(f"{len(images)} images {'with' if labelled else 'without'} keypoints drawn in {options.out}")
 
 
 def _freihand(options: argparse.Namespace) -> None:
@@ -133,10 +142,10 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    model, metadata = load_model(options.weights, pick_device(options.device))
+    model, _ = load_model(options.weights, pick_device(options.device))
     root = options.root or find_data("quick")[0]
     dataset = FreiHAND(root, options.split)
-    report = evaluate(model, dataset, metadata["image_size"], options.method)
+    report = evaluate(model, dataset, method=options.method)
     reports = {"model": report}
     if options.split != "train" and options.split != "evaluation":
         reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(root, "train")))
@@ -151,7 +160,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for label, each in reports.items():
         s = each.summary
         scores = f"PCK@0.2 (bbox) {s['pck_0.2_bbox']:.3f}, error {s['epe_px128']:.2f} px of 128"
-        print(f"{label}: {scores}, {options.split} split")
+        print(f"{label}: {scores}, {options.split} split of {root}")
     print(f"table and plot: {folder / name}.csv and .png")
 
 

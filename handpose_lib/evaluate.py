@@ -133,7 +133,7 @@ class Report:
 def evaluate(
     model: nn.Module,
     dataset: FreiHAND,
-    image_size: int = 128,
+    image_size: int | None = None,
     method: str = "local_peak",
     batch_size: int = 32,
     device: torch.device | str | None = None,
@@ -142,8 +142,9 @@ def evaluate(
 
     Args:
         model: images (B, 3, S, S) -> heatmaps (B, 21, S, S), on `device`.
-        dataset: a `FreiHAND` with keypoints.
-        image_size: side S of the network's input, px. Errors are reported at 224 and 128 px whatever it is.
+        dataset: a `FreiHAND` with keypoints; its `transforms` are not applied.
+        image_size: side S of the network's input, px; None: the model's own `image_size`, else 128. Errors are
+            reported at 224 and 128 px whatever it is.
         method: how heatmaps become points, see `decode_heatmaps`.
         device: where to run; the model's own device when None.
 
@@ -154,6 +155,7 @@ def evaluate(
             f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
         )
     device = torch.device(device) if device else next(model.parameters()).device
+    image_size = image_size or getattr(model, "image_size", 128)
     batches = HandBatches(dataset, image_size, min(batch_size, len(dataset)), device=device)
     predictions, confidence = predict_keypoints(model, batches, method)
     return make_report(dataset, predictions, confidence)

@@ -273,6 +273,15 @@ def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:
             z = arrays["xyz"][entry, joint, 2]
             where = f"{sources['xyz']}, entry {entry}, keypoint {joint} ({KEYPOINT_NAMES[joint]})"
             raise ValueError(f"{where}: z is {z:g} m, not in front of the camera (z > 0): {UNPACK_AGAIN}")
+        with np.errstate(over="ignore"):
+            uv = project(arrays["xyz"], arrays["K"])
+        if not np.isfinite(uv).all():
+            entry = int(np.argwhere(~np.isfinite(uv))[0][0])
+            raise ValueError(f"{sources['xyz']}, entry {entry}: its projection is not finite: {UNPACK_AGAIN}")
+    unusable = (arrays["K"][:, [0, 1], [0, 1]] <= 0).any(-1) | (arrays["K"][:, 2] != (0, 0, 1)).any(-1)
+    if unusable.any():
+        where = f"{sources['K']}, entry {int(unusable.argmax())}"
+        raise ValueError(f"{where} is no camera: focal lengths must be positive, the last row 0 0 1: {UNPACK_AGAIN}")
     return arrays
 
 
@@ -286,6 +295,8 @@ def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{path} breaks off or is damaged at {where} ({error.msg}): {UNPACK_AGAIN}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text at byte {error.start:,}: {UNPACK_AGAIN}") from error
+    except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep lists
+        raise ValueError(f"{path} can't be read ({str(error).splitlines()[0]}): {UNPACK_AGAIN}") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} is no list of {expected} arrays, one a hand: {UNPACK_AGAIN}")
     array = _as_numbers(entries)

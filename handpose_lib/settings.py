@@ -40,8 +40,17 @@ class TrainSettings:
             "sigma_start",
             "sigma_end",
         ):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
+        if self.image_size % 2**self.depth:
+            raise ValueError(
+                f"image_size is {self.image_size}, it must be a multiple of {2**self.depth} ({self.depth} poolings)"
+            )
+        if not (0 <= self.warmup < 1 and 0 < self.sigma_until <= 1 and 0 <= self.ema_decay < 1):
+            raise ValueError(
+                f"warmup and ema_decay must be in [0, 1) and sigma_until in (0, 1], "
+                f"not {self.warmup}, {self.ema_decay} and {self.sigma_until}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -69,7 +78,7 @@ def sigma_at(progress: float, settings: TrainSettings) -> float:
 
 # Settings to start from; `course` and the command line know them by these names.
 PRESETS: dict[str, TrainSettings] = {
-    # About three minutes on two cores: a network that has begun to see, not one to use.
+    # About two minutes on two cores: a network that has begun to see, not one to use.
     "quick": TrainSettings(
         image_size=48, width=16, batch_size=16, epochs=16, learning_rate=3e-3,
         sigma_start=4.0, sigma_end=1.5, ema_decay=0.99,

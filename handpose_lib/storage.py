@@ -38,7 +38,8 @@ def derived_folder(root: str | Path) -> Path:
     if writable and not os.environ.get("HANDPOSE_CACHE"):
         with contextlib.suppress(OSError):
             (root / ".handpose").mkdir(exist_ok=True)
-            return root / ".handpose"
+            if os.access(root / ".handpose", os.W_OK):
+                return root / ".handpose"
     folder = user_cache() / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

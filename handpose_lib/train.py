@@ -38,6 +38,11 @@ from handpose_lib.unet import UNet2DHandPose, load_model, save_model
 def pick_device(name: str | None = None) -> torch.device:
     """The named device, or the best that is there: cuda (this process's own), then mps, then cpu."""
     if name:
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device {name!r} can't be used ({reason}): try cuda, mps or cpu, or none") from None
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -88,6 +93,7 @@ class Trainer:
         self.val_set = val_set
         whole = len(val_set) // self.processes * self.processes
         self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, whole), **shared)
+        self.name = run_name(settings, train_set)
         self.total_steps = settings.epochs * len(self.batches)
         self.checkpoint_minutes = checkpoint_minutes
 
@@ -210,7 +216,7 @@ class Trainer:
     def _end_epoch(self, started: float, progress: bool) -> None:
         settings = self.settings
         share = (self.step - 1) / self.total_steps
-        loss = self.losses.double().mean()  # the epoch's mean, not its last batch's
+        loss = self.losses.mean()  # the epoch's mean, not its last batch's
         if self.processes > 1:
             dist.all_reduce(loss)
             loss /= self.processes
@@ -235,8 +241,8 @@ class Trainer:
             if better:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
                     save_model(self.average, temporary, image_size=settings.image_size, epoch=self.epoch)
-            self.save_checkpoint()
             write_history(self.history, self.folder / "history.csv")
+            self.save_checkpoint()
         if progress:
             tqdm.write(
                 f"epoch {self.epoch:3d}/{settings.epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
@@ -260,6 +266,7 @@ class Trainer:
             return
         state = {
             "settings": self.settings.to_json(),
+            "run": self.name,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -279,6 +286,8 @@ class Trainer:
             theirs, ours = state["settings"], self.settings.to_json()
             changed = [name for name in ours if theirs.get(name) != ours[name]]
             raise ValueError(f"{path} was written with another {', '.join(changed)}: use the same, or another folder")
+        if state["run"] != self.name:
+            raise ValueError(f"{path} was written with other training hands: use the same, or another folder")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -329,7 +338,8 @@ def _stop_signal() -> Iterator[list[int]]:
 
 def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
     """A folder name that says what was trained on what: equal names mean equal settings and data."""
-    data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions)]
+    hands = hashlib.sha256(train_set.keypoints.tobytes()).hexdigest()
+    data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions), hands]
     text = json.dumps([settings.to_json(), data], sort_keys=True)
     return f"unet{settings.width}_{settings.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
@@ -370,7 +380,7 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose train`, among them one a setting."""
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="settings to start from (default: quick)")
-    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the bundled sample)")
+    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the preset's)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")

@@ -48,6 +48,7 @@ class UNet2DHandPose(nn.Module):
                 f"width, depth and num_keypoints must be at least 1, got {width}, {depth}, {num_keypoints}"
             )
         self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
+        self.image_size = 128  # px it was trained at; `load_model` sets it, `evaluate` asks it
         channels = [width * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(
             ConvBlock(inputs, outputs) for inputs, outputs in zip([3, *channels[:-1]], channels, strict=True)
@@ -96,12 +97,13 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UN
         with safe_open(str(path), "pt") as file:
             metadata = json.loads((file.metadata() or {})["handpose"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        model = UNet2DHandPose(metadata["width"], metadata["depth"], metadata["num_keypoints"])
+        model.load_state_dict(tensors)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is not there: train first (`handpose train`), or give the file's path"
         ) from None
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
-    model = UNet2DHandPose(metadata["width"], metadata["depth"], metadata["num_keypoints"])
-    model.load_state_dict(tensors)
+    model.image_size = metadata.get("image_size", model.image_size)
     return model.eval().to(device), metadata

@@ -5,8 +5,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from trees import make_tree
 
+from handpose_lib import cli
 from handpose_lib.cli import main
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
@@ -18,12 +20,12 @@ def test_show_draws_hands_with_keypoints(tiny_root: Path, tmp_path: Path, capsys
     main(["data", "show", str(tiny_root), "--out", str(tmp_path / "new" / "hands.png"), "--count", "5"])
     picture = cv2.imread(str(tmp_path / "new" / "hands.png"))
     assert picture is not None and picture.std() > 10
-    assert "5 hands with keypoints" in capsys.readouterr().out
+    assert "5 images with keypoints" in capsys.readouterr().out
 
 
 def test_show_draws_a_set_without_labels(tiny_root: Path, tmp_path: Path, capsys):
     main(["data", "show", str(tiny_root), "--split", "evaluation", "--out", str(tmp_path / "e.png")])
-    assert "3 hands without keypoints" in capsys.readouterr().out
+    assert "3 images without keypoints" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,29 @@ def test_a_version_without_images_is_said_in_one_line(tmp_path: Path, capsys):
     root = make_tree(tmp_path / "gs_only", hands=3, versions=["gs"])
     main(["data", "show", str(root), "--out", str(tmp_path / "hands.png")])
     out, err = capsys.readouterr()
-    assert "3 hands with keypoints" in out
+    assert "3 images with keypoints" in out
     assert "no image of version hom, sample, auto: left out" in err
     assert all(line.startswith("handpose: note: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("hands", [1, 2])
+def test_trees_too_small_for_three_parts_can_be_shown(tmp_path: Path, capsys, hands: int):
+    root = make_tree(tmp_path / "small", hands=hands)
+    main(["data", "show", str(root), "--out", str(tmp_path / "hands.png")])
+    assert f"{4 * hands} images with keypoints" in capsys.readouterr().out
+
+
+def test_every_hand_is_shown_once_before_any_is_shown_twice(tiny_root: Path, tmp_path: Path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        cli.plots, "image_grid", lambda images, keypoints, titles, **_: shown.extend(titles) or Figure()
+    )
+    main(["data", "show", str(tiny_root), "--out", str(tmp_path / "hands.png"), "--count", "12"])
+    assert [title.split()[:2] for title in shown] == [["gs", str(hand)] for hand in range(12)]
+
+
+@pytest.mark.parametrize("device", ["warp-drive", "cuda:99"])
+def test_a_device_that_is_not_there_is_an_error_in_one_line(tiny_root: Path, tmp_path: Path, capsys, device: str):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--root", str(tiny_root), "--out", str(tmp_path / "run"), "--device", device, *SMALL])
+    assert stopped.value.code == 2 and device in capsys.readouterr().err

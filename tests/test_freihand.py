@@ -496,3 +496,33 @@ def test_the_real_evaluation_sample_opens_without_labels(real_root):
     assert len(data) == 16 and data.keypoints is None
     for image, target in data:
         assert image.shape == (3, 224, 224) and set(target) == {"K", "id", "version"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[" * 100_000, "can't be read"), ("[" + "9" * 5000 + "]", "can't be read")],
+    ids=["deep", "long"],
+)
+def test_absurd_json_is_an_error_that_names_the_file(tmp_path: Path, content: str, message: str):
+    root = make_tree(tmp_path / "tree", hands=3)
+    (root / "training_xyz.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"training_xyz\.json.*{message}"):
+        FreiHAND(root)
+
+
+def test_a_camera_that_is_none_is_an_error_that_names_the_entry(tmp_path: Path):
+    root = make_tree(tmp_path / "tree", hands=3)
+    cameras = json.loads((root / "training_K.json").read_text())
+    cameras[1] = [[0, 0, 0]] * 3
+    (root / "training_K.json").write_text(json.dumps(cameras))
+    with pytest.raises(ValueError, match=r"training_K\.json, entry 1 is no camera"):
+        FreiHAND(root)
+
+
+def test_a_point_that_projects_to_infinity_is_an_error_that_names_the_entry(tmp_path: Path):
+    root = make_tree(tmp_path / "tree", hands=3)
+    points = json.loads((root / "training_xyz.json").read_text())
+    points[2][5][2] = 1e-320
+    (root / "training_xyz.json").write_text(json.dumps(points))
+    with pytest.raises(ValueError, match=r"training_xyz\.json, entry 2: its projection"):
+        FreiHAND(root)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from trees import make_tree
 
 from handpose_lib import train
 from handpose_lib.augment import NO_AUGMENTATION, Augmentation
@@ -275,3 +276,29 @@ def test_a_compiled_run_leaves_weights_that_load_without_compilation(tiny_train,
     assert isinstance(trainer.network, torch._dynamo.OptimizedModule)
     assert not [name for name in weights(tmp_path) if "_orig_mod" in name]
     assert Trainer(settings, tiny_train, tiny_val, tmp_path, "cpu").resume().epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sigma_until", 0),
+        ("warmup", 1),
+        ("ema_decay", 1),
+        ("learning_rate", math.nan),
+        ("image_size", 20),
+        ("width", -1),
+    ],
+)
+def test_settings_that_can_not_work_are_refused_by_name(name: str, value: float):
+    with pytest.raises(ValueError, match=name):
+        TrainSettings(**{name: value})
+
+
+def test_equal_run_names_mean_equal_hands(tmp_path: Path):
+    roots = [make_tree(tmp_path / place / "same_name", hands=4, seed=seed) for place, seed in (("a", 1), ("b", 2))]
+    first, other = (FreiHAND(root, "train") for root in roots)
+    assert train.run_name(SETTINGS, first) != train.run_name(SETTINGS, other)
+    small = replace(SETTINGS, batch_size=4)
+    Trainer(small, first, FreiHAND(roots[0], "val"), tmp_path / "run", "cpu").save_checkpoint()
+    with pytest.raises(ValueError, match="other training hands"):
+        Trainer(small, other, FreiHAND(roots[1], "val"), tmp_path / "run", "cpu").resume()

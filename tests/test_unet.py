@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from handpose_lib.unet import ConvBlock, UNet2DHandPose, load_model, save_model
 
@@ -54,6 +55,7 @@ def test_convolutions_before_batch_normalisation_carry_no_bias():
 
 def test_saved_weights_give_the_same_heatmaps_and_metadata(tmp_path: Path):
     model = UNet2DHandPose(4, 2, 7).eval()
+    torch.nn.init.normal_(model.head.weight)  # it starts at zero, which any head would match
     save_model(model, tmp_path / "w.safetensors", image_size=32, note="x")
     loaded, metadata = load_model(tmp_path / "w.safetensors")
     image = torch.rand(1, 3, 32, 32)
@@ -75,3 +77,21 @@ def test_missing_and_foreign_weight_files_are_clear_errors(tmp_path: Path):
     (tmp_path / "w.safetensors").write_bytes(b"not weights at all")
     with pytest.raises(ValueError, match=r"w\.safetensors holds no weights"):
         load_model(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"handpose": "{}"}, {"handpose": '{"width": 4, "depth": 2, "num_keypoints": 9}'}]
+)
+def test_weights_of_another_network_are_a_clear_error(tmp_path: Path, metadata: dict | None):
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "w.safetensors"), metadata)
+    with pytest.raises(ValueError, match=r"w\.safetensors holds no weights"):
+        load_model(tmp_path / "w.safetensors")
+
+
+def test_a_loaded_model_knows_the_size_it_was_trained_at(tmp_path: Path):
+    save_model(UNet2DHandPose(4, 2), tmp_path / "w.safetensors", image_size=48)
+    assert load_model(tmp_path / "w.safetensors")[0].image_size == 48
+
+
+def test_a_new_network_answers_with_empty_heatmaps():
+    assert not UNet2DHandPose(4)(torch.rand(1, 3, 64, 64)).any()

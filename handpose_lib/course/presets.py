@@ -17,7 +17,7 @@ from handpose_lib.unet import UNet2DHandPose
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
-MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 1, 5: 1, 6: 4, 7: 4}
+MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.5, 6: 2.5, 7: 2.5}
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ def find_data(preset: str) -> tuple[Path, str]:
     if preset == "quick":
         return sample_root(), "SynthHAND sample"
     named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
+    base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
     if named:
-        return Path(named), "FreiHAND"
-    local = (checkout_root() or Path.cwd()) / "data" / "FreiHAND_pub_v2"
+        return base / Path(named).expanduser(), "FreiHAND"
+    local = base / "data" / "FreiHAND_pub_v2"
     if (local / "training_K.json").is_file():
         return local, "FreiHAND"
     large = runs_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
