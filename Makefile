@@ -16,14 +16,15 @@ help:
 	@echo "make lint       ruff on modules and notebooks; make format mends what it can"
 	@echo "make clean      remove .venv and runs/"
 
-# uv, itself from the registry, installs in half a minute what takes pip several. Nothing is installed the second
-# time until pyproject.toml or the tested versions change.
+# uv, itself from the registry, installs in half a minute what takes pip several; it is told to trust the
+# certificates that the system trusts, as pip does. Nothing is installed the second time until pyproject.toml or the
+# tested versions change.
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handpose-lib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } \
 		|| { rm -rf .venv; $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev]'
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev]'
 	touch $(SETUP)
 
 course: $(SETUP)
