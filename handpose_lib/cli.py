@@ -92,11 +92,10 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
 def _show(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise ValueError(f"--count is {options.count}, it must be at least 1")
-    splits = [options.split] if options.split else ["train", "val", "test"]
+    datasets = [FreiHAND(options.root, options.split or "train", options.versions)]
     if not options.split:  # one or two hands are all train
-        num_hands = FreiHAND(options.root, "train", options.versions).num_hands
-        splits = [split for split in splits if split_rows(num_hands, split)]
-    datasets = [FreiHAND(options.root, split, options.versions) for split in splits]
+        others = [split for split in ("val", "test") if split_rows(datasets[0].num_hands, split)]
+        datasets += [FreiHAND(options.root, split, options.versions) for split in others]
     # Every hand in its first version, then every hand in the next.
     items = [
         (dataset, index)

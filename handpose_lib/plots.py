@@ -22,7 +22,6 @@ from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
 # Okabe and Ito's colours, which remain apart with any colour vision; one a finger, the wrist is grey.
 FINGER_COLOURS = dict(zip(FINGERS, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True))
 WRIST_COLOUR = "#888888"
-FINGER_MARKERS = dict(zip(FINGERS, ("o", "s", "^", "D", "v"), strict=True))  # the same again without colour
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
 
 

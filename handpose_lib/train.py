@@ -35,15 +35,14 @@ from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
 
 
-def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the best that is there: cuda (this process's own), then mps, then cpu."""
-    if name:
+def pick_device(wanted: torch.device | str | None = None) -> torch.device:
+    """The device asked for, or the best that is there: cuda (this process's own), then mps, then cpu."""
+    if wanted:
         try:
-            torch.empty(0, device=name)
+            return torch.empty(0, device=wanted).device
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"device {name!r} can't be used ({reason}): try cuda, mps or cpu, or none") from None
-        return torch.device(name)
+            raise ValueError(f"device '{wanted}' can't be used ({reason}): try cuda, mps or cpu, or none") from None
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -80,7 +79,7 @@ class Trainer:
         self.settings = settings
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.device = device = pick_device(str(device) if device else None)
+        self.device = device = pick_device(device)
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         shared = {
             "image_size": settings.image_size, "seed": settings.seed, "device": device,
@@ -99,6 +98,7 @@ class Trainer:
 
         torch.manual_seed(settings.seed)
         model = UNet2DHandPose(settings.width, settings.depth)
+        model.image_size = settings.image_size
         if sync_batchnorm and self.processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fast in
@@ -358,7 +358,7 @@ def train_or_load(
     at the same time wait for the one that trains.
     """
     folder = Path(runs) / run_name(settings, train_set)
-    device = pick_device(str(device) if device else None)
+    device = pick_device(device)
     with lock_for(folder):
         history = read_history(folder / "history.csv")
         if len(history) < settings.epochs:

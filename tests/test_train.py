@@ -192,8 +192,19 @@ def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
     return ["--root", str(root), "--out", str(out), *values]
 
 
+def check_that_a_killed_run_resumes(victim: str, root: Path, folder: Path) -> None:
+    """`victim` is a program that trains and kills itself; resumed, its run must end as an unbroken one does."""
+    assert run_training(flags(root, folder / "whole", SETTINGS)).returncode == 0
+    arguments = flags(root, folder / "parts", SETTINGS)
+    killed = subprocess.run(
+        [sys.executable, "-c", victim, "--device", "cpu", *arguments], check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert run_training([*arguments, "--resume"]).returncode == 0
+    assert same(weights(folder / "whole"), weights(folder / "parts"))
+
+
 def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root: Path, tmp_path: Path):
-    assert run_training(flags(tiny_root, tmp_path / "whole", SETTINGS)).returncode == 0
     # The process kills itself without warning in the second epoch, after a step that no checkpoint holds.
     victim = (
         "import os, signal, sys; from handpose_lib import train; original = train.Trainer._train_step\n"
@@ -202,15 +213,10 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root:
         "    return os.kill(os.getpid(), signal.SIGKILL) if (self.epoch, self.batch) == (1, 2) else result\n"
         "train.Trainer._train_step = step; train.main()"
     )
-    arguments = ["--device", "cpu", *flags(tiny_root, tmp_path / "parts", SETTINGS)]
-    killed = subprocess.run([sys.executable, "-c", victim, *arguments], check=False, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL
-    assert run_training([*flags(tiny_root, tmp_path / "parts", SETTINGS), "--resume"]).returncode == 0
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path)
 
 
 def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path, tmp_path: Path):
-    assert run_training(flags(tiny_root, tmp_path / "whole", SETTINGS)).returncode == 0
     # The second checkpoint is cut short: half of its bytes are on the disk when the process dies.
     victim = (
         "import io, os, signal, torch; from handpose_lib import train; original = torch.save; seen = []\n"
@@ -223,11 +229,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "torch.save = save; train.main()"
     )
-    arguments = ["--device", "cpu", *flags(tiny_root, tmp_path / "parts", SETTINGS)]
-    killed = subprocess.run([sys.executable, "-c", victim, *arguments], check=False, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL
-    assert run_training([*flags(tiny_root, tmp_path / "parts", SETTINGS), "--resume"]).returncode == 0
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path)
 
 
 def test_two_processes_take_the_steps_of_one_that_averages_two_halves(tiny_root: Path, tmp_path: Path):
