@@ -19,6 +19,7 @@ class Augmentation:
     """How far a sample may be changed; each range is symmetric about "no change"."""
 
     rotation: float = 180.0  # degrees: a hand in FreiHAND points any way, so every angle is as likely
+    rotation_focus: float = 1.0  # 2: half of the angles within a quarter of the range, for hands turned upright before
     scale: float = 1.35  # from 1/scale to scale: boxes of 33-39 % of the image grow and shrink to 25-53 %
     shift: float = 0.10  # of the image's side: the hand need not be centred
     mirror: float = 0.5  # probability; all labels are right hands, and this is what makes left hands work
@@ -28,7 +29,7 @@ class Augmentation:
     tint: float = 0.12  # gain of each channel on its own: cameras differ in white balance
 
 
-NO_AUGMENTATION = Augmentation(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of SplitMix64
 SPREAD = 0.25  # about the standard deviation of RGB in [0, 1]
 NORMALIZED_LIMITS = (-0.5 / SPREAD, 0.5 / SPREAD)  # where `normalize` puts 0 and 1
@@ -62,7 +63,8 @@ def affine_matrices(uniform: Tensor, settings: Augmentation, size: tuple[int, in
     Mirror, scale and turn about the image's centre, then shift. (0.5, ..., 0.5) gives the identity.
     """
     centred = 2 * uniform.double() - 1  # (B, >= 5) in [-1, 1)
-    angle = centred[:, 0] * math.radians(settings.rotation)
+    turn = centred[:, 0].abs() ** settings.rotation_focus * centred[:, 0].sign()
+    angle = turn * math.radians(settings.rotation)
     scale = torch.exp(centred[:, 1] * math.log(settings.scale))
     flip = torch.where(uniform[:, 2] < settings.mirror, -1.0, 1.0).double()
     height, width = size
@@ -79,6 +81,48 @@ def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tenso
     """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32."""
     sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
+
+
+def crop_matrices(
+    keypoints: Tensor, share: float, size: tuple[int, int], up: Tensor | None = None, smallest: float = 1.0
+) -> Tensor:
+    """Maps that bring the middle of each hand's box to the centre and its longer side to `share` of the image.
+
+    Args:
+        keypoints: (B, K, 2) in input pixels.
+        share: of the shorter side of the output.
+        size: (H, W) of the output.
+        up: directions (B, 2) that shall point up on the output, such as `keypoints.hand_direction`; None turns nothing.
+        smallest: a box shorter than this many input pixels is taken for one of that length.
+
+    Returns: (B, 2, 3).
+    """
+    if up is None:
+        up = keypoints.new_tensor([0.0, -1.0]).expand(len(keypoints), 2)
+    x, y = torch.where(up.norm(dim=-1, keepdim=True) > 0, up, up.new_tensor([0.0, -1.0])).unbind(-1)
+    length = torch.hypot(x, y)
+    # The rotation that takes (x, y) to (0, -length).
+    turn = torch.stack((torch.stack((-y, x), -1), torch.stack((-x, -y), -1)), -2) / length[:, None, None]
+    turned = keypoints @ turn.transpose(-1, -2)  # (B, K, 2)
+    low, high = turned.amin(1), turned.amax(1)  # (B, 2)
+    scale = share * min(size) / (high - low).amax(-1).clamp(min=smallest)  # (B,)
+    centre = keypoints.new_tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    offset = centre - scale[:, None] * (low + high) / 2
+    return torch.cat((scale[:, None, None] * turn, offset[..., None]), dim=-1)
+
+
+def compose(second: Tensor, first: Tensor) -> Tensor:
+    """The map that applies `first` and then `second`: (B, 2, 3) or (2, 3) each -> (B, 2, 3) or (2, 3)."""
+    linear = second[..., :2] @ first[..., :2]
+    offset = second[..., :2] @ first[..., 2:] + second[..., 2:]
+    return torch.cat((linear, offset), dim=-1)
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """The maps back: (B, 2, 3) or (2, 3) -> the same shape."""
+    exact = matrices.to(torch.float32 if matrices.device.type == "mps" else torch.float64)
+    linear = torch.linalg.inv(exact[..., :2])
+    return torch.cat((linear, -linear @ exact[..., 2:]), dim=-1).to(matrices.dtype)
 
 
 def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ top left pixel covers -0.5 <= x, y < 0.5, and resizing an image by s maps u to (
           |  px 0  |  px 1  |  px 2  |        centres at 0, 1, 2
 """
 
+from torch import Tensor
+
 KEYPOINT_NAMES: tuple[str, ...] = (
     "wrist",
     "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip",
@@ -35,3 +37,9 @@ GROUPS: dict[str, tuple[int, ...]] = {
     "finger joints": tuple(joint for finger in FINGERS.values() for joint in finger[1:3]),
     "fingertips": tuple(finger[3] for finger in FINGERS.values()),
 }
+
+
+def hand_direction(keypoints: Tensor) -> Tensor:
+    """Where a hand points in the image, from the wrist to the middle of the four knuckles: (..., 21, 2) -> (..., 2)."""
+    knuckles = [finger[0] for finger in list(FINGERS.values())[1:]]
+    return keypoints[..., knuckles, :].mean(-2) - keypoints[..., 0, :]

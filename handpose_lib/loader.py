@@ -23,6 +23,7 @@ from tqdm import tqdm
 from handpose_lib import augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
+from handpose_lib.keypoints import hand_direction
 from handpose_lib.storage import atomic_path, derived_folder, lock_for
 
 
@@ -98,6 +99,7 @@ class Batch:
     keypoints: Tensor | None  # (B, 21, 2) float32, px of the S image; None where the set has no labels
     visible: Tensor | None  # (B, 21) bool: on the image, so that it counts
     index: Tensor  # (B,) int64 on the CPU: the item's number in the data set
+    from_full: Tensor  # (B, 2, 3) the map from pixels of the 224 image to those of `images`
 
 
 def fits(device: torch.device, size: int) -> bool:
@@ -121,6 +123,10 @@ class HandBatches:
         one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
         device: where the batches are made.
+        source_size: side of the decoded images, px; larger than `image_size` where crops should keep their detail.
+        crop: share of the image that the box of a hand's keypoints is brought to, the hand in the middle; 0 leaves
+            the images as they are framed.
+        upright: turn the crops until the fingers point up.
         rank, processes: which part of each batch is this process's; the parts in order are the whole batch.
         resident: True or False decides where the images live, None asks `fits`.
     """
@@ -138,6 +144,9 @@ class HandBatches:
         processes: int = 1,
         resident: bool | None = None,
         progress: bool = True,
+        source_size: int | None = None,
+        crop: float = 0.0,
+        upright: bool = False,
     ):
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} can't be shared by {processes} processes: take a multiple")
@@ -150,12 +159,16 @@ class HandBatches:
         self.rank, self.processes = rank, processes
         self.ids = torch.from_numpy(dataset.ids)
         self.num_versions = len(dataset.versions)
-        self.images = decoded_images(dataset, image_size, progress and rank == 0)
+        self.crop, self.upright = crop, upright
+        source_size = source_size or image_size
+        self.images = decoded_images(dataset, source_size, progress and rank == 0)
         self.resident = self._make_resident(resident, progress and rank == 0)
         self.keypoints = None
         if dataset.keypoints is not None:
-            to_size = augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size)
-            self.keypoints = augment.warp_keypoints(torch.from_numpy(dataset.keypoints), to_size).to(self.device)
+            self.keypoints = torch.from_numpy(dataset.keypoints).to(self.device)  # px of the 224 image
+        elif crop:
+            raise ValueError("this data set has no keypoints, so its hands can't be cropped: crop must be 0")
+        self.to_source = augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), (source_size, source_size)).to(self.device)
         if len(self) == 0:
             raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
 
@@ -227,22 +240,37 @@ class HandBatches:
 
     def _make(self, index: Tensor, images: Tensor, epoch: int | None) -> Batch:
         keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
-        if epoch is None or self.augmentation is None:
-            images = augment.normalize(images.float().div_(255))
-        else:
+        from_full = self._framing(len(index), keypoints)
+        augmented = epoch is not None and self.augmentation is not None
+        if augmented:
             uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)
             matrices = augment.affine_matrices(uniform, self.augmentation, self.size).to(self.device)
-            colours = augment.for_bytes(augment.colour_matrices(uniform[:, 5:], self.augmentation)).to(self.device)
-            keypoints = augment.warp_keypoints(keypoints, matrices)
+            from_full = augment.compose(matrices, from_full)
+            colours = augment.colour_matrices(uniform[:, 5:], self.augmentation)
+        else:
+            colours = torch.eye(3, 4).expand(len(index), -1, -1)
+        if augmented or self.crop or images.shape[-2:] != self.size:
+            from_source = augment.compose(from_full, augment.inverse(self.to_source))
+            colours = augment.for_bytes(colours).to(self.device)
             # A CPU does it in pieces that stay in its cache and in memory it already has; a GPU all at once.
-            pieces = (
-                part.split(PIECE if self.device.type == "cpu" else len(images)) for part in (images, matrices, colours)
-            )
-            images = torch.cat([self._augmented(*piece) for piece in zip(*pieces, strict=True)])
-        visible = None if keypoints is None else augment.on_image(keypoints, self.size)
-        return Batch(images, keypoints, visible, index)
+            count = PIECE if self.device.type == "cpu" else len(images)
+            pieces = zip(*(part.split(count) for part in (images, from_source, colours)), strict=True)
+            images = torch.cat([self._augmented(*piece) for piece in pieces])
+        else:
+            images = augment.normalize(images.float().div_(255))
+        if keypoints is None:
+            return Batch(images, None, None, index, from_full)
+        keypoints = augment.warp_keypoints(keypoints, from_full)
+        return Batch(images, keypoints, augment.on_image(keypoints, self.size), index, from_full)
 
-    @staticmethod
-    def _augmented(images: Tensor, matrices: Tensor, colours: Tensor) -> Tensor:
-        """Images uint8 (b, 3, S, S) -> warped, recoloured and normalised, float32."""
-        return augment.jitter_colours(augment.warp_images(images.float(), matrices), colours, augment.NORMALIZED_LIMITS)
+    def _framing(self, count: int, keypoints: Tensor | None) -> Tensor:
+        """Maps (count, 2, 3) from the 224 image to the network's, before augmentation."""
+        if self.crop:
+            up = hand_direction(keypoints) if self.upright else None
+            return augment.crop_matrices(keypoints, self.crop, self.size, up)
+        return augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size).to(self.device).expand(count, -1, -1)
+
+    def _augmented(self, images: Tensor, matrices: Tensor, colours: Tensor) -> Tensor:
+        """Images uint8 (b, 3, H, W) -> warped, recoloured and normalised, float32 (b, 3, S, S)."""
+        warped = augment.warp_images(images.float(), matrices, self.size)
+        return augment.jitter_colours(warped, colours, augment.NORMALIZED_LIMITS)

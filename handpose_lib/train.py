@@ -29,7 +29,7 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
-from handpose_lib.settings import PRESETS, TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import atomic_path, lock_for, runs_folder
 from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
@@ -83,7 +83,8 @@ class Trainer:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         shared = {
             "image_size": settings.image_size, "seed": settings.seed, "device": device,
-            "rank": self.rank, "processes": self.processes,
+            "rank": self.rank, "processes": self.processes, "source_size": settings.source_size, "crop": settings.crop,
+            "upright": settings.upright,
         }  # fmt: skip
         self.batches = HandBatches(
             train_set, batch_size=settings.batch_size, augmentation=settings.augmentation,
@@ -110,8 +111,8 @@ class Trainer:
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]  # batch normalisation, biases
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device.type == "cuda")
-        self.precision = half_precision(device)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device.type in ("cuda", "cpu"))
+        self.precision = half_precision(device, settings.precision)
         # float16 has a narrow range: gradients are scaled up before, and down after, they pass through it.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
 
@@ -392,6 +393,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
         elif option.type in (int, float):
             parser.add_argument(flag, type=option.type, help="instead of the preset's")
+        elif option.type is str:
+            parser.add_argument(flag, choices=PRECISIONS, help="instead of the preset's")
 
 
 def run_command(options: argparse.Namespace) -> None:

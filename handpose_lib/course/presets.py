@@ -14,7 +14,9 @@ from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.train import pick_device, train_or_load
 from handpose_lib.unet import UNet2DHandPose
 
+NOTEBOOK_PRESETS = ("quick", "full")
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
+WEIGHTS_HANDS = 14_000  # on which the bundled weights were trained: 56,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
 MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.5, 6: 2.5, 7: 2.5}
@@ -42,8 +44,8 @@ class Course:
 def preset_name() -> str:
     """The word in `$HANDPOSE_PRESET`, `quick` where it is not set."""
     name = os.environ.get("HANDPOSE_PRESET", "quick")
-    if name not in PRESETS:
-        raise ValueError(f"HANDPOSE_PRESET is {name!r}: choose one of {', '.join(PRESETS)}")
+    if name not in NOTEBOOK_PRESETS:
+        raise ValueError(f"HANDPOSE_PRESET is {name!r}: choose one of {', '.join(NOTEBOOK_PRESETS)}")
     return name
 
 
@@ -51,6 +53,8 @@ def find_data(preset: str) -> tuple[Path, str]:
     """Folder and name of the data that a preset uses; renders or unpacks them on first use."""
     if preset == "quick":
         return sample_root(), "SynthHAND sample"
+    if preset == "weights":
+        return write_dataset(runs_folder() / f"synthhand-{WEIGHTS_HANDS}", WEIGHTS_HANDS, seed=7), "SynthHAND"
     named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
     base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
     if named:

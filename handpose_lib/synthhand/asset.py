@@ -13,11 +13,17 @@ import numpy as np
 
 ASSET_PATH = Path(__file__).with_name("hand_asset.npz")
 
-FOREARM, FOREARM_DISTAL, WRIST = 0, 1, 2  # bones; the four metacarpals follow as 3-6
+FOREARM, FOREARM_DISTAL, WRIST = 0, 1, 2  # bones; the four metacarpals follow
+METACARPALS = (3, 4, 5, 6)  # index to pinky
 FINGER_BONES = np.array([[7, 8, 9], [10, 11, 12], [13, 14, 15], [16, 17, 18], [19, 20, 21]])  # (5, 3), thumb first
 UPPER_ARM = 22  # added below
 UPPER_ARM_LENGTH = 0.45  # m, long enough to leave the image
 NUM_BONES = 23
+# MakeHuman's joints lie farther out than FreiHAND's (mean bone lengths of its real hands). The share of the way back to
+# the joint before, thumb to pinky; CMC, MCP, IP for the thumb, else MCP, PIP, DIP.
+TOWARDS_PARENT = np.array([
+    [0.085, 0.00, 0.20], [0.08, 0.00, 0.00], [0.00, 0.00, 0.095], [0.055, 0.13, 0.06], [0.08, 0.22, 0.06],
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ def load_asset() -> HandAsset:
         raw = {name: stored[name] for name in stored.files}
     raw = {name: a.astype(float) if a.dtype.kind == "f" else a for name, a in raw.items()}
     raw["faces"] = raw["faces"].astype(np.int64)
+    raw |= _in_freihand_proportions(raw)
     nails = _mean_over_faces(raw["nails"], raw["faces"], len(raw["vertices"]))
     palm_normal, axes, flexion = _finger_frames(raw)
     mesh = _with_upper_arm(raw)
@@ -151,6 +158,46 @@ def _finger_frames(raw: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 before = directions[k]
                 flexion[finger, k] = np.degrees(np.arctan2(np.cross(before, bone) @ axis, before @ bone))
     return palm_normal, axes, flexion
+
+
+def _in_freihand_proportions(raw: dict) -> dict:
+    """Mean shape and components with the joints moved by `TOWARDS_PARENT`, and the skin stretched along between them.
+
+    All of it is linear in the heads, so each component is moved as the mean shape is.
+    """
+    share = _joint_shares(raw)  # (V, 5, 3)
+    moved = {}
+    for vertices, heads in (("vertices", "heads"), ("shape_vertices", "shape_heads")):
+        joints = raw[heads][..., FINGER_BONES, :]  # (..., 5, 3, 3)
+        wrist = np.broadcast_to(raw[heads][..., WRIST, None, None, :], joints[..., :1, :].shape)
+        before = np.concatenate([wrist, joints[..., :2, :]], axis=-2)
+        offsets = TOWARDS_PARENT[..., None] * (before - joints)
+        moved[vertices] = raw[vertices] + np.einsum("vfk,...fkx->...vx", share, offsets)
+        moved[heads] = raw[heads].copy()
+        moved[heads][..., FINGER_BONES, :] += offsets
+    return moved
+
+
+def _joint_shares(raw: dict) -> np.ndarray:
+    """How far each vertex follows each finger joint that is moved, (V, 5, 3): wrist and fingertips stay in place."""
+    vertices, heads, weights = raw["vertices"], raw["heads"], raw["weights"]
+    share = np.zeros((len(vertices), 5, 3))
+    for finger in range(5):
+        joints = heads[FINGER_BONES[finger]]
+        points = np.vstack([heads[WRIST], joints, vertices[raw["tips"][finger]]])
+        bones = [METACARPALS[finger - 1] if finger else None, *FINGER_BONES[finger]]
+        for k, bone in enumerate(bones):
+            if bone is None:  # the thumb's metacarpal is its first finger bone
+                continue
+            along = points[k + 1] - points[k]
+            place = np.clip(
+                (vertices - points[k]) @ along / (along @ along), 0, 1
+            )  # 0 at the bone's head, 1 at its end
+            if k > 0:
+                share[:, finger, k - 1] += weights[:, bone] * (1 - place)
+            if k < 3:
+                share[:, finger, k] += weights[:, bone] * place
+    return share
 
 
 def _with_upper_arm(raw: dict) -> dict:

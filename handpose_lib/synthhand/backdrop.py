@@ -3,10 +3,15 @@
 Every background is (H, W, 3) float32, sRGB 0-1, muted as photographs are.
 """
 
+import functools
 import math
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+PHOTOGRAPHS_PATH = Path(__file__).with_name("photographs.zip")
 
 
 def green_screen(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -26,11 +31,10 @@ def green_screen(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
     """Any other place."""
-    kind = rng.choice(["room", "wall", "wood", "cloth", "foliage", "outdoors", "desk"], p=_ODDS)
-    image = {
-        "room": room, "wall": wall, "wood": wood, "cloth": cloth, "foliage": foliage, "outdoors": outdoors,
-        "desk": desk,
-    }[str(kind)](rng, size)  # fmt: skip
+    kind = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
+    image = _PLACES[kind](rng, size)
+    if rng.random() < 0.15:
+        image = _with_skin_elsewhere(rng, image)
     if rng.random() < 0.5:  # out of focus
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3.5) * size / 224)
     gray = image @ np.full((3, 1), 1 / 3, np.float32)
@@ -38,7 +42,58 @@ def backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(image * rng.uniform(0.75, 1.2), 0, 1).astype(np.float32)
 
 
-_ODDS = [0.27, 0.12, 0.11, 0.10, 0.14, 0.14, 0.12]
+_ODDS = {
+    "photograph": 0.50,
+    "room": 0.14,
+    "wall": 0.06,
+    "wood": 0.06,
+    "cloth": 0.06,
+    "foliage": 0.06,
+    "outdoors": 0.06,
+    "desk": 0.06,
+}
+
+
+@functools.cache
+def _photographs() -> list[np.ndarray]:
+    """The bundled photographs, each (H, W, 3) uint8 RGB; see `PHOTOGRAPHS.md`."""
+    with zipfile.ZipFile(PHOTOGRAPHS_PATH) as file:
+        encoded = [np.frombuffer(file.read(name), np.uint8) for name in sorted(file.namelist())]
+    return [cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] for data in encoded]
+
+
+def photograph(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A part of a real photograph, turned, mirrored, enlarged and recoloured at random."""
+    photos = _photographs()
+    photo = photos[rng.integers(len(photos))]
+    height, width = photo.shape[:2]
+    angle = rng.normal(0, 12) + rng.choice([0, 90, 180, 270], p=[0.7, 0.1, 0.1, 0.1])
+    zoom = size / height * math.exp(rng.uniform(0.0, 0.9))
+    center = rng.uniform(0.35, 0.65, 2) * (width, height)
+    matrix = cv2.getRotationMatrix2D(center.tolist(), angle, zoom)
+    matrix[:, 2] += size / 2 - center
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0] + (0, 0, size - 1)
+    image = cv2.warpAffine(photo, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    gain = (rng.uniform(0.6, 1.3) * (1 + rng.normal(0, 0.06, 3)) / 255).astype(np.float32)
+    return image * gain
+
+
+def _with_skin_elsewhere(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The image with faces, arms or a second hand's blur of skin colour: not all skin is the hand that is asked for."""
+    size = image.shape[0]
+    tone = rng.uniform(0.2, 0.9) * np.array([1.0, rng.uniform(0.66, 0.8), rng.uniform(0.5, 0.7)], np.float32)
+    for _ in range(rng.integers(1, 3)):
+        half = size * rng.uniform(0.06, 0.28) * np.array([1.0, rng.uniform(1, 3.5)])
+        angle = rng.uniform(0, 360)
+        center = rng.uniform(-0.1, 1.1, 2) * size
+        mask = np.zeros((size, size), np.uint8)
+        axes = tuple(np.round(half).astype(int).tolist())
+        cv2.ellipse(mask, tuple(np.round(center).astype(int).tolist()), axes, angle, 0, 360, 255, -1, cv2.LINE_AA)
+        cover = cv2.GaussianBlur(mask, (0, 0), size / 224 * rng.uniform(0.8, 7)).astype(np.float32)[..., None] / 255
+        shading = _gradient(rng, size, 1.2) * (1 + 0.07 * fractal(rng, size, 1, 0.6)[..., None])
+        image = image + cover * (tone * shading - image)
+    return image
 
 
 def fractal(rng: np.random.Generator, size: int, first: int = 1, gain: float = 0.6) -> np.ndarray:
@@ -273,3 +328,15 @@ def desk(rng: np.random.Generator, size: int) -> np.ndarray:
     _things(rng, canvas, rng.integers(3, 16), rng.uniform(-0.6, 0.6))
     _bars(rng, canvas, rng.integers(0, 3))
     return _finished(canvas)
+
+
+_PLACES = {
+    "photograph": photograph,
+    "room": room,
+    "wall": wall,
+    "wood": wood,
+    "cloth": cloth,
+    "foliage": foliage,
+    "outdoors": outdoors,
+    "desk": desk,
+}

@@ -133,8 +133,8 @@ def joint_positions(
     tips = transform_points(transforms, asset.weights[asset.tips], vertices[asset.tips])
     # A hair under the skin: a line of sight to the tip then meets the finger itself, not what lies beyond its edge.
     tips += TIP_DEPTH * unit(posed_heads[FINGER_BONES[:, 2]] - tips)
-    fingers = [np.vstack([posed_heads[FINGER_BONES[f]], tips[f]]) for f in range(5)]
-    return np.vstack([posed_heads[WRIST], *fingers]), posed_heads[UPPER_ARM]
+    fingers = np.concatenate([posed_heads[FINGER_BONES], tips[:, None]], axis=1).reshape(20, 3)
+    return np.vstack([posed_heads[WRIST], fingers]), posed_heads[UPPER_ARM]
 
 
 def pose_hand(asset: HandAsset, shape: np.ndarray, pose: Pose) -> PosedHand:

@@ -4,6 +4,8 @@ The four versions of a hand share its pixels' geometry. As in FreiHAND, `gs` is 
 the other three put it elsewhere and change its colours a little.
 """
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -30,10 +32,26 @@ def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str) 
     image[layer.rows, layer.columns] += cover * (hand - image[layer.rows, layer.columns])
     if rng.random() < 0.6:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9) * size / REFERENCE)
-    image += rng.uniform(0, 0.018) * rng.standard_normal(image.shape, np.float32)
+    image += rng.uniform(0, 0.018) * _sensor_noise(rng, image.shape)
     if rng.random() < (0.08 if pasted else 0.6):
         image = _with_borders(rng, image, scene.uv)
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _noise_sheet() -> np.ndarray:
+    """White noise (768, 768, 3) from which every picture takes its own part: drawing it anew would cost more."""
+    return np.random.default_rng(0).standard_normal((768, 768, 3), np.float32)
+
+
+def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise (H, W, 3) of standard deviation 1, a random part of a larger sheet, turned at random."""
+    sheet = _noise_sheet()
+    if max(shape[:2]) > min(sheet.shape[:2]):
+        return rng.standard_normal(shape, np.float32)
+    top, left = rng.integers(0, sheet.shape[0] - np.array(shape[:2]) + 1)
+    part = sheet[top : top + shape[0], left : left + shape[1]]
+    return part[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
 
 
 def _developed(rng: np.random.Generator, layer: Layer, changed: bool) -> np.ndarray:

@@ -14,14 +14,14 @@ from .hand import Pose, bone_transforms, joint_positions, shaped
 
 FLESH = 0.003  # m by which two capsules may overlap: skin gives way
 KINDS = {
-    "open": 0.16,
-    "fist": 0.08,
+    "open": 0.15,
+    "fist": 0.09,
     "count": 0.16,
-    "pinch": 0.09,
+    "pinch": 0.10,
     "relaxed": 0.16,
     "grasp": 0.10,
     "random": 0.15,
-    "point": 0.06,
+    "point": 0.05,
     "claw": 0.04,
 }
 SPREAD_OPEN = np.array([10.0, 2.0, -5.0, -12.0])  # degrees of abduction of a spread hand, index to pinky

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..storage import atomic_path, checkout_root, lock_for, user_cache
 from .dataset import write_dataset
 
-SAMPLE_SHA256 = "4435e6d5e7446beedcb7dcada664c35325e257f317601e98d0352bb81bcb2e74"
+SAMPLE_SHA256 = "88e26bd59fb2c06c5328b55416f2c20d11c51c809abad79d9d460c7712ce196d"
 SAMPLE_HANDS, SAMPLE_EVALUATION_HANDS, SAMPLE_QUALITY = 400, 32, 80
 _INSTALLED = Path(__file__).resolve().parent.parent / "bundled" / "synthhand.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold

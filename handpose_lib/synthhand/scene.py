@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .asset import FOREARM, FOREARM_DISTAL, UPPER_ARM, WRIST, HandAsset, load_asset, unit
+from .asset import FOREARM, FOREARM_DISTAL, METACARPALS, UPPER_ARM, WRIST, HandAsset, load_asset, unit
 from .hand import Pose, PosedHand, pose_hand, shaped, transform_points
 from .pose import sample_pose, untangle
 from .props import Prop, band, held_object, sleeve
@@ -70,7 +70,7 @@ def _dressed_hand(rng: np.random.Generator, asset: HandAsset) -> tuple[PosedHand
         shape = np.clip(rng.normal(0, 0.8, len(asset.shape_vertices)), -1.6, 1.6)
         vertices, heads = shaped(asset, shape)
         props, capsules = [], None
-        if rng.random() < 0.2:
+        if rng.random() < 0.25:
             prop, capsules = held_object(rng, asset, heads)
             props.append(prop)
             pose = untangle(asset, shape, _closing(rng), capsules)
@@ -118,6 +118,9 @@ def _place(rng: np.random.Generator, hand: PosedHand, size: int) -> tuple[np.nda
     for _ in range(20):
         turn = HAND_SIZE * _random_turn(rng)
         xyz, elbow = hand.keypoints @ turn.T, turn @ hand.elbow
+        # People hold a hand so that its palm or its back is seen: of the edge-on views, some are left out.
+        if abs(unit(np.cross(xyz[5] - xyz[0], xyz[17] - xyz[0]))[2]) < 0.6 and rng.random() < 0.4:
+            continue
         center = (xyz.max(0) + xyz.min(0)) / 2
         focal = rng.uniform(373, 493) if rng.random() < 0.95 else rng.uniform(493, 680)
         share = 0.27 + 0.40 * rng.beta(1.8, 2.4)  # of the image, longer side of the keypoints' box
@@ -150,7 +153,7 @@ def rescaled(K: np.ndarray, scale: float) -> np.ndarray:
 def hand_segments(asset: HandAsset) -> np.ndarray:
     """Segment (F,) of the hand's faces: wrist and metacarpals are one palm, all of the arm is one forearm."""
     segment = asset.face_bone.copy()
-    segment[(segment >= WRIST) & (segment < 7)] = PALM
+    segment[np.isin(segment, (WRIST, *METACARPALS))] = PALM
     segment[np.isin(asset.face_bone, (FOREARM, FOREARM_DISTAL, UPPER_ARM))] = FOREARM_SEGMENT
     return segment
 
