@@ -1,0 +1,81 @@
+"""What every exercise's check does: run the learner's function beside the right one and beside the usual wrong ones."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOT_YET = "not yet"
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check of one exercise; call it with the learner's function.
+
+    Args:
+        truth: the function that the learner writes, written right.
+        cases: returns the argument tuples to try, such that no two of truth and mistakes agree on all of them.
+        mistakes: hint -> what somebody who makes that mistake computes; tried in order.
+        right: what a right answer earns.
+        atol, rtol: how far an answer may be from the truth.
+    """
+
+    truth: Callable[..., Any]
+    cases: Callable[[], Sequence[tuple]]
+    mistakes: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    right: str = "right"
+    atol: float = 1e-4
+    rtol: float = 1e-4
+
+    def __call__(self, answer: Callable[..., Any]) -> None:
+        """Print the verdict on the learner's function."""
+        print(self.verdict(answer))
+
+    def verdict(self, answer: Callable[..., Any]) -> str:
+        """ "not yet", `right`, or "not right: " and the likely mistake."""
+        cases = self.cases()
+        try:
+            answers = [answer(*deepcopy(case)) for case in cases]
+        except Exception as error:  # the learner's code may do anything; it must not stop the notebook
+            return f"not right: it raises {type(error).__name__}: {error}"
+        if any(given is None or given is Ellipsis for given in answers):
+            return NOT_YET
+        try:
+            answers = [_tensors(given) for given in answers]
+        except (TypeError, ValueError, RuntimeError):
+            kinds = ", ".join(sorted({type(given).__name__ for given in answers}))
+            return f"not right: it returns {kinds}, where numbers or a tensor are wanted"
+        wanted = [_tensors(self.truth(*deepcopy(case))) for case in cases]
+        if self._agree(answers, wanted):
+            return self.right
+        for hint, wrong in self.mistakes.items():
+            if self._agree(answers, [_tensors(wrong(*deepcopy(case))) for case in cases]):
+                return f"not right: {hint}"
+        for given, truth in zip(answers, wanted, strict=True):
+            if [t.shape for t in given] != [t.shape for t in truth]:
+                return f"not right: its shape is {_shapes(given)}, wanted is {_shapes(truth)}"
+        return "not right: the shape is right, the numbers are not"
+
+    def _agree(self, some: list[list[Tensor]], others: list[list[Tensor]]) -> bool:
+        return all(
+            len(a) == len(b)
+            and all(
+                x.shape == y.shape and torch.allclose(x, y, self.rtol, self.atol, equal_nan=True)
+                for x, y in zip(a, b, strict=True)
+            )
+            for a, b in zip(some, others, strict=True)
+        )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """A number, array, tensor, or tuple of them, as float64 tensors."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return [torch.as_tensor(np.asarray(p) if not isinstance(p, Tensor) else p.detach()).double() for p in parts]
+
+
+def _shapes(tensors: list[Tensor]) -> str:
+    return " and ".join(str(tuple(t.shape)) for t in tensors)
