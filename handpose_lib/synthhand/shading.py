@@ -68,8 +68,11 @@ def sample_light(rng: np.random.Generator) -> Light:
     return Light(sky, sky * rng.uniform(0.35, 0.85) * _tinted(rng, 0.06), up, lamps)
 
 
-def render_layer(rng: np.random.Generator, scene: Scene) -> Layer:
-    """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel."""
+def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True) -> Layer:
+    """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel.
+
+    Without `lighting` every surface shows its own colour, as in the middle of a fog.
+    """
     asset = load_asset()
     skin, light = sample_skin(rng), sample_light(rng)
     side = scene.size * SUPERSAMPLING
@@ -78,7 +81,7 @@ def render_layer(rng: np.random.Generator, scene: Scene) -> Layer:
     window = _window(seen)
     values = _interpolate(rng, scene, asset, skin, seen)
     albedo, gloss = _surface(rng, scene, skin, seen, values, window)
-    color = _lit(scene, light, seen, values, albedo, gloss, window)
+    color = _lit(scene, light, seen, values, albedo, gloss, window) if lighting else albedo.astype(np.float32)
 
     samples = np.concatenate([color, np.ones((len(color), 1), np.float32)], axis=1)
     part = cv2.resize(_scattered(samples, seen, window), None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING,
