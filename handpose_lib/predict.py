@@ -201,7 +201,7 @@ def _corners(boxes: Any, count: int) -> Tensor:
 
 def _pictures(images: Any) -> list[np.ndarray]:
     """All pictures as uint8 (H, W, 3)."""
-    single = isinstance(images, str | Path) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 3)
+    single = isinstance(images, str | Path) or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:
         raise ValueError("no pictures were given")
