@@ -12,7 +12,7 @@ from handpose_lib.synthhand.asset import load_asset, vertex_normals
 from handpose_lib.synthhand.hand import PosedHand, rotation
 from handpose_lib.synthhand.render import project_points, rasterize
 
-DISTANCE, FOCAL = 0.55, 2.1  # m; focal length in sides of the picture
+DISTANCE, FOCAL = 0.55, 2.6  # m; focal length in sides of the picture
 
 
 def mesh_picture(hand: PosedHand, turn: float = 0.0, size: int = 300) -> tuple[np.ndarray, np.ndarray]:
