@@ -1,4 +1,4 @@
-"""The command line: `handpose data | train | evaluate | bench`. Each command calls one function of the library."""
+"""The command line: `handpose data | train | evaluate | bench | figures`. Each calls one function."""
 
 import argparse
 import sys
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from handpose_lib import bench, download, plots
+from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
+from handpose_lib.storage import checkout_root
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.train import pick_device
 from handpose_lib.unet import load_model
@@ -57,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     bench_parser.add_argument("--json", type=Path, required=True, help="the file to write")
     bench_parser.add_argument("--cpu-only", action="store_true", help="leave the GPU out")
     bench_parser.set_defaults(run=_bench)
+
+    drawn = commands.add_parser("figures", help="make the README's pictures and tables anew from the files in figures/")
+    drawn.add_argument("--results", type=Path, help="first copy chapter 07's CSV from here, as in runs/results")
+    drawn.set_defaults(run=_figures)
     return parser
 
 
@@ -138,6 +143,14 @@ def _bench(options: argparse.Namespace) -> None:
         devices.insert(0, torch.device("cuda"))
     report = bench.run(options.root or find_data("quick")[0], options.json, devices)
     print(f"{report['minutes']:.1f} minutes; written to {options.json}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    root = checkout_root()
+    if root is None:
+        raise ValueError("figures/ and the README are in a checkout of the project, and this is an installed package")
+    for path in figures.write_all(root / "README.md", root / "figures", options.results):
+        print(path.relative_to(root))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ FLOORS = [
     {"loader", "settings"},
     {"evaluate", "train", "predict"},
     {"plots", "course"},
-    {"bench"},
+    {"bench", "figures"},
     {"cli"},
 ]
 
