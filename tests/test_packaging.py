@@ -93,16 +93,6 @@ def test_imports_run_one_way():
             assert allowed or ground, f"{path.name} imports {other}"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built with the build backend that is installed: no network."""
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    (path,) = out.glob("*.whl")
-    return path
-
-
 def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("bundled/synthhand.zip", "course/claims.json", "synthhand/hand_asset.npz"):
