@@ -11,9 +11,9 @@ about this project each of them must be
 
 What is no measurement of this project is left alone: what others report (the sentence names them, the year of their
 paper or an external link; not where it speaks of ours), settings (a symbol and `=`, a side that images really have,
-sigma, threshold, window, radius, shift, a 95 % interval), what is marked as an estimate, sentences that begin with If,
-Suppose, Say or Imagine, and the exercises and questions. Numbers of README tables between `<!-- table -->` markers come
-from files by `handpose figures`, and are compared with them there.
+sigma, threshold, limit, window, radius, shift, a 95 % interval, where a point lies), what is marked as an estimate,
+sentences that begin with If, Suppose, Say or Imagine, and the exercises and questions. Numbers of README tables between
+`<!-- table -->` markers come from files by `handpose figures`, and are compared with them there.
 """
 
 import re
@@ -51,8 +51,9 @@ OURS = re.compile(
 )
 NO_MEASUREMENT = re.compile(r"\bestimate|^\W*(?:If|Suppose|Say|Imagine)\b")
 SETTING_BEFORE = re.compile(
-    r"(?:[\w_]\s*=\s*|±\s*|(?:σ|sigma|threshold|window|radius|kernel|shift|blur|noise)[^.;0-9]{0,30}|\bcounts?\b[^.;]{0,30}|\d\s*×\s*)$"
+    r"(?:[\w_]\s*=\s*|±\s*|(?:σ|sigma|threshold|limit|middle|window|radius|kernel|shift|blur|noise)[^.;0-9]{0,30}|\bcounts?\b[^.;]{0,30}|\d\s*×\s*)$"
 )
+PLACE = re.compile(r"\blies? [\d.]+ px (?:to the|outside|beyond|above|below)\b")  # where a given point is
 SETTING_AFTER = re.compile(r"^\s*(?:×\s*\d|(?:bootstrap |confidence )?intervals?\b|thresholds?\b|threshold\b)")
 SIDES = {32, 48, 56, 64, 96, 112, 128, 224, 256}  # px, of images that the course, FreiHAND or a peer uses
 LEFT_OUT = re.compile(r"^## (?:Your turn|Questions|Further reading)")
@@ -164,6 +165,8 @@ def _plain(text: str) -> str:
 
 
 def _is_setting(text: str, start: int, end: int, shown: str, unit: str) -> bool:
+    if unit == "px" and any(match.start() < start < match.end() for match in PLACE.finditer(text)):
+        return True
     side = unit == "px" and shown.isdigit() and int(shown) in SIDES
     return side or bool(SETTING_BEFORE.search(text[:start]) or SETTING_AFTER.match(text[end:]))
 
