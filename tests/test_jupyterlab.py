@@ -94,7 +94,10 @@ def test_a_reader_opens_a_notebook_and_runs_all_its_cells(lab: tuple[str, Path])
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
         page.set_default_timeout(180_000)
         page.goto(f"{address}/lab/tree/{NOTEBOOK}")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for()  # the kernel is there
+        page.locator(".jp-Toolbar-kernelName", has_text="Python 3").wait_for()  # a kernel is there
+        news = page.get_by_role("button", name="No", exact=True)  # "get notified about Jupyter news?"
+        if news.is_visible():
+            news.click()
         page.screenshot(path=picture)
         choose(page, "Run", "Run All Cells")
         wait_until_saved_complete(page, copy, cells)
