@@ -1,4 +1,4 @@
-"""The command line, `handpose data | train | evaluate | predict | bench`: each command calls the library."""
+"""The command line, `handpose data | train | evaluate | predict | bench | figures`: each command calls the library."""
 
 import argparse
 import json
@@ -10,13 +10,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from handpose_lib import bench, download, plots
+from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
-from handpose_lib.storage import atomic_path
+from handpose_lib.storage import atomic_path, checkout_root
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
 from handpose_lib.train import pick_device
@@ -74,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     bench_parser.add_argument("--json", type=Path, required=True, help="the file to write")
     bench_parser.add_argument("--cpu-only", action="store_true", help="leave the GPU out")
     bench_parser.set_defaults(run=_bench)
+
+    drawn = commands.add_parser("figures", help="make the README's pictures and tables anew from the files in figures/")
+    drawn.add_argument("--results", type=Path, help="first copy chapter 07's CSV from here, as in runs/results")
+    drawn.set_defaults(run=_figures)
     return parser
 
 
@@ -181,6 +185,14 @@ def _predict(options: argparse.Namespace) -> None:
     with atomic_path(options.out / "keypoints.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1))
     print(f"{len(found)} pictures: keypoints.json (px of each picture) and drawings in {options.out}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    root = checkout_root()
+    if root is None:
+        raise ValueError("figures/ and the README are in a checkout of the project, and this is an installed package")
+    for path in figures.write_all(root / "README.md", root / "figures", options.results):
+        print(path.relative_to(root))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """Shared by all tests: caches in a temporary folder, a small tree in FreiHAND's layout, the real images if given."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,13 @@ def tiny_train(tiny_root: Path) -> FreiHAND:
 @pytest.fixture
 def tiny_val(tiny_root: Path) -> FreiHAND:
     return FreiHAND(tiny_root, "val")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built with the build backend that is installed: no network."""
+    out, root = tmp_path_factory.mktemp("wheel"), Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(root)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    (path,) = out.glob("*.whl")
+    return path

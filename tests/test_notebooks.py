@@ -1,15 +1,24 @@
 """What every stored notebook must be; their outputs are compared by nbval (`make test`)."""
 
+import ast
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from statistics import median
 
+import nbformat
 import pytest
+
+from handpose_lib.synthhand.sample import SAMPLE_HANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+sys.path.append(str(ROOT / "notebooks"))
+
+import run  # noqa: E402  (notebooks/run.py)
+
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -24,9 +33,49 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
-def test_the_chapters_are_numbered_without_a_gap():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) >= 7
+CHAPTERS = (
+    "01_freihand", "02_heatmaps", "03_augmentation", "04_unet", "05_adaptive_wing_loss", "06_gpu_training",
+    "07_per_keypoint_accuracy", "08_inference", "09_synthetic_to_real",
+)  # fmt: skip
+
+
+def checked(path: Path) -> list[dict]:
+    """The cells whose output nbval compares."""
+    return [cell for cell in cells(path, "code") if "nbval-check-output" in cell["metadata"].get("tags", [])]
+
+
+def uncompared(cell: dict) -> str:
+    """Why nbval would pass over a checked cell in silence; empty if it would not."""
+    if cell["execution_count"] is None:
+        return "it is stored without an execution count"
+    if not [o for o in cell["outputs"] if o["output_type"] == "stream" or "text/plain" in o.get("data", {})]:
+        return "it has no text output"
+    return ""
+
+
+def test_all_nine_chapters_are_there():
+    assert tuple(path.stem for path in NOTEBOOKS) == CHAPTERS
+
+
+def test_nbval_compares_at_least_60_cells():
+    compared = [cell["id"] for path in NOTEBOOKS for cell in checked(path) if not uncompared(cell)]
+    assert len(compared) >= 60
+
+
+def test_a_checked_cell_that_nbval_would_pass_over_is_noticed():
+    stream = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
+    picture = {"output_type": "display_data", "data": {"image/png": "..."}}
+    assert uncompared({"execution_count": 3, "outputs": [stream]}) == ""
+    assert "execution count" in uncompared({"execution_count": None, "outputs": [stream]})
+    assert "no text" in uncompared({"execution_count": 3, "outputs": [picture]})
+
+
+@each_notebook
+def test_cell_ids_and_stored_format_are_those_of_a_valid_notebook(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    ids = [cell["id"] for cell in notebook.cells]
+    assert len(ids) == len(set(ids))
 
 
 @each_notebook
@@ -37,12 +86,23 @@ def test_cells_are_stored_executed_in_order(path: Path):
 
 @each_notebook
 def test_a_checked_cell_has_an_output_that_can_be_compared(path: Path):
-    checked = [cell for cell in cells(path, "code") if "nbval-check-output" in cell["metadata"].get("tags", [])]
-    assert len(checked) >= 5, "the story rests on no checked output"
-    for cell in checked:
-        assert cell["execution_count"] is not None, f"{path.name}: nbval never compares {cell['id']}"
-        text = [o for o in cell["outputs"] if o["output_type"] == "stream" or "text/plain" in o.get("data", {})]
-        assert text, f"{path.name}: {cell['id']} has no text output, so its check is empty"
+    assert len(checked(path)) >= 5, "the story rests on no checked output"
+    for cell in checked(path):
+        assert not uncompared(cell), f"{path.name}: nbval never compares {cell['id']}, {uncompared(cell)}"
+
+
+@each_notebook
+def test_what_is_stored_is_quicks_and_says_where_it_ran(path: Path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    ran = notebook["metadata"].get("handpose")
+    assert ran, f"{path.name} does not say how it was executed: `make notebooks CHAPTER={path.name[:2]}`"
+    assert ran["preset"] == "quick" and ran["device"] == "cpu" and ran["data"] == "SynthHAND sample"
+    assert ran["hands"] == SAMPLE_HANDS and 0 <= ran["minutes"] < 10
+
+
+def test_nine_chapters_took_at_most_ten_minutes():
+    stored = [json.loads(path.read_text(encoding="utf-8"))["metadata"].get("handpose", {}) for path in NOTEBOOKS]
+    assert sum(ran.get("minutes", 0) for ran in stored) <= 10
 
 
 @each_notebook
@@ -79,6 +139,13 @@ def test_the_skeleton_is_kept(path: Path):
 
 
 @each_notebook
+def test_the_set_up_cell_has_at_most_three_statements_beside_its_imports(path: Path):
+    body = ast.parse(source(cells(path, "code")[0])).body
+    inner = [each for statement in body for each in ast.walk(statement) if isinstance(each, ast.stmt)]
+    assert sum(not isinstance(each, ast.Import | ast.ImportFrom) for each in inner) <= 3
+
+
+@each_notebook
 def test_the_badge_opens_this_very_file(path: Path):
     slug = REPOSITORY.removeprefix("https://github.com/")
     badge = source(cells(path, "markdown")[0])
@@ -91,3 +158,50 @@ def test_pictures_travel_with_the_notebook(path: Path):
     for cell in cells(path, "markdown"):
         for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", source(cell)):
             assert target.startswith("https://colab.research.google.com/assets/"), f"{path.name} links {target}"
+
+
+def small_notebook(folder: Path, preset: str, then: str = "print(1)") -> Path:
+    """A notebook of two cells, the first of which prints what `start` prints."""
+    line = f"Chapter 1 · preset {preset} · cpu · SynthHAND sample, 1,400 hands · about 1 min"
+    first, second = nbformat.v4.new_code_cell(f"print({line!r})"), nbformat.v4.new_code_cell(then)
+    path = folder / "01_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[first, second]), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """An empty folder of notebooks, and one for what is not stored, at `run.py`'s hands."""
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setattr(run, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setenv("HANDPOSE_PRESET", "quick")
+    return tmp_path
+
+
+def test_run_records_preset_device_data_and_minutes(folder: Path):
+    path = small_notebook(folder, "quick")
+    assert run.main(["1", "--store"]) == 0
+    stored = nbformat.read(path, as_version=4)
+    assert stored.cells[1].outputs[0].text == "1\n"
+    recorded = stored.metadata["handpose"]
+    assert 0 <= recorded.pop("minutes") < 5
+    assert recorded == {"preset": "quick", "device": "cpu", "data": "SynthHAND sample", "hands": 1400}
+
+
+@pytest.mark.parametrize(("preset", "then"), [("full", "print(1)"), ("quick", "1 / 0")])
+def test_what_failed_or_ran_with_another_preset_is_not_stored(folder: Path, capsys, preset: str, then: str):
+    path = small_notebook(folder, preset, then)
+    before = path.read_bytes()
+    assert run.main(["--store"]) != 0
+    assert path.read_bytes() == before
+    assert (folder / "runs" / "notebooks" / path.name).is_file()
+
+
+def test_run_refuses_to_store_under_another_preset_and_names_a_missing_chapter(folder: Path, monkeypatch, capsys):
+    path = small_notebook(folder, "quick")
+    before = path.read_bytes()
+    assert run.main(["12"]) == 2
+    assert "no chapter 12" in capsys.readouterr().err
+    monkeypatch.setenv("HANDPOSE_PRESET", "full")
+    assert run.main(["--store"]) == 2
+    assert "always quick's" in capsys.readouterr().err and path.read_bytes() == before

@@ -1,0 +1,219 @@
+"""`handpose figures`: the README's pictures and tables, made anew from the small files in `figures/`.
+
+    per_keypoint_accuracy.csv   -> per_keypoint_accuracy.png   by chapter 07; the marks are from the bundled sample
+    the bundled sample          -> hands.jpg
+    bench_cpu.json, _gpu.json   -> the README's table `bench`   by `handpose bench`
+    weights.json                -> the table `weights`          scores of the bundled weights
+    ablation.csv                -> the table `ablation`         chapter 09's trainings
+
+A table stands in the README between `<!-- table: bench -->` and `<!-- /table -->`. A picture carries a hash of what it
+was drawn from, so that a test can tell an old one. What has no file is said to be not measured.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from handpose_lib import plots
+from handpose_lib.evaluate import make_report, mean_hand
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.synthhand import sample_root
+from handpose_lib.synthhand.sample import SAMPLE_SHA256
+
+RESULTS = ("per_keypoint_accuracy.csv",)  # what chapter 07 leaves in runs/results and the README draws from
+SHOWN = {"gs": (0, 40, 80), "hom": (10, 50, 90), "sample": (20, 60, 100), "auto": (30, 70, 110)}  # hands of the sample
+NOT_MEASURED = "not measured"
+HASH = "Source"  # the name of a picture's note
+
+
+def write_all(readme: Path, folder: Path, results: Path | None = None) -> list[Path]:
+    """Make all pictures in `folder` and all tables of `readme` anew; returns the files that were written.
+
+    `results`: where chapter 07 left its CSV, which is then copied into `folder` first.
+
+    Raises: FileNotFoundError when a CSV that a picture needs is nowhere; ValueError for an unknown table in the README.
+    """
+    for name in RESULTS if results else ():
+        if not (results / name).is_file():
+            raise FileNotFoundError(f"{results / name} is not there: `make notebooks CHAPTER=07` writes it")
+        shutil.copyfile(results / name, folder / name)
+    plots.use_style()
+    for name, draw in PICTURES.items():
+        figure, note = draw(folder), source_hash(name, folder)
+        jpeg = {"pil_kwargs": {"comment": note, "quality": 88}}
+        figure.savefig(folder / name, **(jpeg if name.endswith(".jpg") else {"metadata": {HASH: note}}))
+        plt.close(figure)
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), folder), encoding="utf-8")
+    return [*(folder / name for name in PICTURES), readme]
+
+
+def source_hash(name: str, folder: Path) -> str:
+    """Hash of what the picture `name` is drawn from: the bundled sample, and the CSV beside it if there is one."""
+    digest = hashlib.sha256(SAMPLE_SHA256.encode())
+    table = (folder / name).with_suffix(".csv")
+    if table.is_file():
+        digest.update(table.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()[:16]
+
+
+def noted_hash(picture: Path) -> str:
+    """The hash that a picture carries; empty when it carries none."""
+    with Image.open(picture) as opened:
+        note = opened.info.get("comment" if picture.suffix == ".jpg" else HASH, "")
+    return note.decode() if isinstance(note, bytes) else note
+
+
+def draw_hands(folder: Path) -> plt.Figure:
+    """Twelve hands of the bundled sample with their keypoints, three of each version."""
+    images, keypoints = [], []
+    for column in range(3):
+        for version, hands in SHOWN.items():
+            dataset = FreiHAND(sample_root(), "train", versions=version)
+            image, target = dataset[hands[column]]
+            images.append(image)
+            keypoints.append(target["keypoints"])
+    return plots.image_grid(images, keypoints, columns=6, side=1.7)
+
+
+class TableScores:
+    """A per-keypoint CSV in the place of a `Report`, for the plots that ask for PCK only."""
+
+    def __init__(self, table: pd.DataFrame):
+        self.table = table
+
+    def pck(self, threshold: float = 0.2, normalizer: str = "bbox") -> Tensor:
+        """PCK of each keypoint (21,), from the column of that threshold and normaliser."""
+        return torch.from_numpy(self.table[f"pck_{threshold:g}_{normalizer}"].to_numpy(np.float64, copy=True))
+
+
+def draw_per_keypoint(folder: Path) -> plt.Figure:
+    """The per-keypoint accuracy plot of chapter 07's CSV, beside the mean hand's score on the same test hands."""
+    table = pd.read_csv(folder / "per_keypoint_accuracy.csv")
+    guess = make_report(FreiHAND(sample_root(), "test"), mean_hand(FreiHAND(sample_root(), "train")))
+    return plots.per_keypoint_bars({"U-Net": TableScores(table), "mean hand": guess})
+
+
+PICTURES: dict[str, Callable[[Path], plt.Figure]] = {
+    "hands.jpg": draw_hands,
+    "per_keypoint_accuracy.png": draw_per_keypoint,
+}
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """The text with each table between its markers made anew from the files in `folder`.
+
+    Raises: ValueError for a table that nobody knows how to make.
+    """
+
+    def table(match: re.Match) -> str:
+        if match[1] not in TABLES:
+            raise ValueError(f"no table is called {match[1]!r}: there are {', '.join(TABLES)}")
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]](folder)}\n<!-- /table -->"
+
+    return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- /table -->", table, text, flags=re.DOTALL)
+
+
+GPU_OVER_CPU = "(f) training images/s on the GPU ÷ on its CPU, the same network"
+
+
+def bench_table(folder: Path) -> str:
+    """`bench_cpu.json` and, where a GPU was to be had, `bench_gpu.json`: ratios with their middle half."""
+    columns: dict[str, dict[str, str]] = {}  # head -> row -> cell
+    for file, device in (("bench_cpu.json", "cpu"), ("bench_gpu.json", "cuda")):
+        report = _read_json(folder / file)
+        if report is None or device not in report["devices"]:
+            columns["a GPU" if device == "cuda" else "a CPU"] = {}
+            continue
+        measured = report["devices"][device]
+        name = measured["name"] if device == "cuda" else f"{report['cpu']}, {report['cpu_threads']} threads"
+        settings = measured["settings"]
+        head = f"{name}; width {settings['width']}, batch {settings['batch_size']}, {settings['image_size']} px"
+        cells = {f"({row['row']}) {row['what'].replace(' / ', ' ÷ ')}": _ratio(row) for row in measured["rows"]}
+        if "gpu_over_cpu" in report:
+            cells[GPU_OVER_CPU] = f"{report['gpu_over_cpu']:.0f}"
+        columns[head] = cells
+    names = dict.fromkeys([name for cells in columns.values() for name in cells] + [GPU_OVER_CPU])
+    letters = sorted(names, key=lambda name: name[:3])  # "(a)"; the order within a letter stays
+    rows = [[name, *(cells.get(name, NOT_MEASURED) for cells in columns.values())] for name in letters]
+    return _markdown(["ratio (middle half of its repetitions)", *columns], rows)
+
+
+def _ratio(row: dict) -> str:
+    """A bench row as "6.79 (6.55–7.14)", with the two figures that were divided where they are known."""
+    shown = f"{row['ratio']:.3g}"
+    if row["low"] != row["high"]:
+        shown += f" ({row['low']:.3g}–{row['high']:.3g})"
+    notes = []
+    for name, unit, factor in (("seconds", "ms", 1e3), ("megabytes", "MB", 1), ("flops", "GFLOP/s", 1e-9),
+                               ("images_per_second", "images/s", 1), ("hands_per_second", "hands/s", 1)):  # fmt: skip
+        if name in row:
+            values = row[name] if isinstance(row[name], list) else [row[name]]
+            notes.append(" ÷ ".join(_three_digits(factor * value) for value in values) + f" {unit}")
+    return f"{shown}: {', '.join(notes)}" if notes else shown
+
+
+def weights_table(folder: Path) -> str:
+    """`weights.json`: what the bundled weights score, and how it was measured.
+
+    {"rows": [{"data": "real photographs, ...", "images": 12, "hands": 8, "pck_0.2_bbox": 0.9, "epe": 3.2,
+    "unit": "px of 128", "how": "whole image, two passes"}, ...], "settings": {...}}; `images`, `hands` and `how` may be
+    left out, and `interval` ([low, high] of the PCK) may be given.
+    """
+    report = _read_json(folder / "weights.json")
+    if report is None:
+        return f"*The bundled weights: {NOT_MEASURED} yet.*"
+    rows = []
+    for row in report["rows"]:
+        pck = f"{row['pck_0.2_bbox']:.3f}"
+        if row.get("interval"):
+            pck += " ({:.3f}–{:.3f})".format(*row["interval"])
+        counts = [f"{row[name]:,} {name}" for name in ("images", "hands") if row.get(name)]
+        rows.append([row["data"], ", ".join(counts), pck, f"{row['epe']:.2f} {row['unit']}", row.get("how", "")])
+    return _markdown(["scored on", "how many", "PCK@0.2 (bbox)", "mean error", "how"], rows)
+
+
+def ablation_table(folder: Path) -> str:
+    """`ablation.csv`, one line a training and data set: `row`, `seed`, `data`, `pck_0.2_bbox`, `epe_px128`.
+
+    The README shows the mean over the seeds with lowest and highest, a column a data set, rows in the file's order.
+    """
+    path = folder / "ablation.csv"
+    if not path.is_file():
+        return f"*The ablation: {NOT_MEASURED} yet.*"
+    table = pd.read_csv(path)
+    names, sets = list(dict.fromkeys(table["row"])), list(dict.fromkeys(table["data"]))
+    rows = []
+    for name in names:
+        cells = []
+        for data in sets:
+            part = table[(table["row"] == name) & (table["data"] == data)]
+            hits, error = part["pck_0.2_bbox"], part["epe_px128"].mean()
+            cells.append(f"{hits.mean():.3f} ({hits.min():.3f}–{hits.max():.3f}), {error:.1f} px" if len(part) else "–")
+        rows.append([name, str(table.loc[table["row"] == name, "seed"].nunique()), *cells])
+    return _markdown(["trained", "seeds", *(f"{data}: PCK@0.2 (bbox), error at 128" for data in sets)], rows)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"bench": bench_table, "weights": weights_table, "ablation": ablation_table}
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

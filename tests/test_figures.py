@@ -1,0 +1,131 @@
+"""The README's pictures and tables are those of the files in figures/; `handpose figures` makes them anew."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+
+from handpose_lib import cli, figures
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def test_the_readmes_tables_are_those_of_the_files():
+    text = README.read_text(encoding="utf-8")
+    assert {"bench", "weights"} <= set(re.findall(r"<!-- table: (\S+) -->", text))
+    assert figures.with_tables(text, ROOT / "figures") == text, "README.md is out of date: run `handpose figures`"
+
+
+@pytest.mark.parametrize("name", figures.PICTURES)
+def test_a_picture_was_drawn_from_the_files_that_are_there(name: str):
+    noted = figures.noted_hash(ROOT / "figures" / name)
+    assert noted == figures.source_hash(name, ROOT / "figures"), f"{name} is out of date: run `handpose figures`"
+
+
+def test_the_readme_shows_no_picture_that_nobody_draws():
+    shown = re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert shown and set(shown) <= set(figures.PICTURES)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A README and the files in figures/, without the pictures."""
+    shutil.copytree(ROOT / "figures", tmp_path / "figures", ignore=shutil.ignore_patterns(*figures.PICTURES))
+    shutil.copyfile(README, tmp_path / "README.md")
+    return tmp_path
+
+
+def test_write_all_makes_pictures_and_tables_anew(copy: Path):
+    folder = copy / "figures"
+    (copy / "README.md").write_text("a\n<!-- table: bench -->\nold\n<!-- /table -->\nb\n")
+    written = figures.write_all(copy / "README.md", folder)
+    assert [path.name for path in written] == [*figures.PICTURES, "README.md"]
+    for name in figures.PICTURES:
+        assert cv2.imread(str(folder / name)).std() > 10
+        assert figures.noted_hash(folder / name) == figures.source_hash(name, folder)
+    text = (copy / "README.md").read_text()
+    assert (
+        text.startswith("a\n<!-- table: bench -->\n|") and text.endswith("<!-- /table -->\nb\n") and "old" not in text
+    )
+
+
+def test_another_csv_makes_the_picture_out_of_date(copy: Path):
+    before = figures.source_hash("per_keypoint_accuracy.png", copy / "figures")
+    path = copy / "figures" / "per_keypoint_accuracy.csv"
+    table = pd.read_csv(path)
+    table.loc[3, "pck_0.2_bbox"] += 0.01
+    table.to_csv(path, index=False)
+    assert figures.source_hash("per_keypoint_accuracy.png", copy / "figures") != before
+    assert figures.draw_per_keypoint(copy / "figures").axes[0].patches[3].get_height() == pytest.approx(
+        table.loc[3, "pck_0.2_bbox"]
+    )
+
+
+def test_another_bench_makes_the_readme_out_of_date(copy: Path):
+    path = copy / "figures" / "bench_cpu.json"
+    report = json.loads(path.read_text())
+    report["devices"]["cpu"]["rows"][0]["ratio"] = 1.234
+    path.write_text(json.dumps(report))
+    text = README.read_text(encoding="utf-8")
+    assert "1.23 (" in figures.with_tables(text, copy / "figures") != text
+
+
+def test_results_of_chapter_07_are_copied_first(copy: Path, tmp_path_factory: pytest.TempPathFactory):
+    results = tmp_path_factory.mktemp("results")
+    with pytest.raises(FileNotFoundError, match="make notebooks CHAPTER=07"):
+        figures.write_all(copy / "README.md", copy / "figures", results)
+    table = pd.read_csv(copy / "figures" / "per_keypoint_accuracy.csv").assign(**{"pck_0.2_bbox": 0.5})
+    table.to_csv(results / "per_keypoint_accuracy.csv", index=False)
+    figures.write_all(copy / "README.md", copy / "figures", results)
+    assert (pd.read_csv(copy / "figures" / "per_keypoint_accuracy.csv")["pck_0.2_bbox"] == 0.5).all()
+
+
+def test_a_gpu_that_was_measured_has_a_column_of_its_own(copy: Path):
+    report = json.loads((copy / "figures" / "bench_cpu.json").read_text())
+    assert "| a GPU |" in figures.bench_table(copy / "figures").splitlines()[0]
+    gpu = json.loads(json.dumps(report["devices"]["cpu"])) | {"name": "A GPU of 1999"}
+    gpu["rows"] = [row | {"ratio": 0.5} for row in gpu["rows"] if row["row"] == "a"]
+    report["devices"]["cuda"] = gpu
+    (copy / "figures" / "bench_gpu.json").write_text(json.dumps(report | {"gpu_over_cpu": 41.7}))
+    lines = figures.bench_table(copy / "figures").splitlines()
+    assert "A GPU of 1999; width" in lines[0]
+    cells = {line.split("|")[1].strip()[:3]: line.split("|")[3] for line in lines[2:]}
+    assert cells["(a)"].startswith(" 0.5 (") and cells["(b)"] == " not measured " and cells["(f)"] == " 42 "
+
+
+def test_the_table_of_the_weights_says_how_each_score_was_made(tmp_path: Path):
+    assert "not measured" in figures.weights_table(tmp_path)
+    row = {"data": "rendered hands", "images": 1240, "hands": 310, "pck_0.2_bbox": 0.9127, "epe": 3.456,
+           "unit": "px of 128", "how": "whole image", "interval": [0.89, 0.931]}  # fmt: skip
+    (tmp_path / "weights.json").write_text(json.dumps({"rows": [row], "settings": {}}))
+    line = figures.weights_table(tmp_path).splitlines()[2]
+    assert line == "| rendered hands | 1,240 images, 310 hands | 0.913 (0.890–0.931) | 3.46 px of 128 | whole image |"
+
+
+def test_the_ablation_shows_the_mean_over_seeds_with_lowest_and_highest(tmp_path: Path):
+    assert "not measured" in figures.ablation_table(tmp_path)
+    rows = [("all", seed, "rendered", 0.8 + seed / 100, 5.0) for seed in (0, 1, 2)] + [
+        ("no forearm", 0, "real", 0.5, 9)
+    ]
+    columns = ["row", "seed", "data", "pck_0.2_bbox", "epe_px128"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "ablation.csv", index=False)
+    lines = figures.ablation_table(tmp_path).splitlines()
+    assert lines[2] == "| all | 3 | 0.810 (0.800–0.820), 5.0 px | – |"
+    assert lines[3] == "| no forearm | 1 | – | 0.500 (0.500–0.500), 9.0 px |"
+
+
+def test_an_unknown_table_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match="no table is called 'banch': there are bench, weights, ablation"):
+        figures.with_tables("<!-- table: banch -->\n<!-- /table -->", ROOT / "figures")
+
+
+def test_an_installed_package_says_that_it_has_no_readme(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "checkout_root", lambda: None)
+    with pytest.raises(SystemExit):
+        cli.main(["figures"])
+    assert "a checkout of the project" in capsys.readouterr().err
