@@ -205,6 +205,11 @@ def test_a_blank_says_not_yet(blank):
     assert check_halves.verdict(lambda vector, number: blank) == "not yet"
 
 
+def test_an_array_that_is_read_backwards_is_an_answer_like_any_other():
+    check = Check(truth=lambda points: points[:, ::-1], cases=lambda: [(np.arange(6.0).reshape(3, 2),)])
+    assert check.verdict(lambda points: points[:, ::-1]) == check.verdict(lambda points: points[:, [1, 0]]) == "right"
+
+
 def test_a_mistake_is_named_by_its_hint():
     assert check_halves.verdict(lambda vector, number: number + vector) == "not right: the half is missing"
 
