@@ -145,18 +145,27 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
     return figure
 
 
-def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int]) -> Figure:
-    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own."""
-    figure, axes = plt.subplots(1, len(sides), figsize=(2.1 * len(sides), 2.5), squeeze=False)
+def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int], whole: bool = False) -> Figure:
+    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own.
+
+    `whole` shows what of the largest square lies off the image, too.
+    """
+    inches = 3.0 if whole else 2.1
+    figure, axes = plt.subplots(1, len(sides), figsize=(inches * len(sides), inches + 0.4), squeeze=False)
+    rows, columns = np.asarray(image).shape[-2:]
+    y, x = np.mgrid[:rows, :columns]
     for ax, (name, side) in zip(axes[0], sides.items(), strict=True):
         plots.draw_hand(image, ax=ax, title=f"{name}: {side} px")
-        rows, columns = np.asarray(image).shape[-2:]
-        y, x = np.mgrid[:rows, :columns]
         outside = np.maximum(abs(x - centre[0]), abs(y - centre[1])) > side / 2
         ax.imshow(np.dstack([np.zeros((rows, columns, 3)), 0.55 * outside]))
         corner = (centre[0] - side / 2, centre[1] - side / 2)
-        ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.8))
+        for colour, linewidth in (("black", 3.4), ("white", 1.8)):  # to be seen on dark and bright
+            ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=linewidth))
         ax.plot(*centre, "+", color="white", markersize=7)
+        if whole:
+            reach = max(sides.values()) / 2 + 4
+            low, high = min(-0.5, *(c - reach for c in centre)), max(rows - 0.5, *(c + reach for c in centre))
+            ax.set(xlim=(low, high), ylim=(high, low), facecolor="0.8")
     return figure
 
 
@@ -195,32 +204,4 @@ def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0,
     axes[0, 0].set_ylabel("loss / loss at δ = 1")
     axes[1, 0].set_ylabel("slope / loss at δ = 1")
     axes[0, -1].legend(frameon=False, loc="upper left", handlelength=3.2)
-    return figure
-
-
-def reach_over_hand(image: Any, centre: tuple[float, float], gradients: Mapping[str, Any]) -> Figure:
-    """How far output values see, laid over a hand: gradients (S, S) whose middle belongs on one pixel of an image.
-
-    Shown are the gradient (bright), the square that has any (solid), and the edge of the image (dotted).
-    """
-    rows, columns = np.asarray(image).shape[-2:]
-    figure, axes = plt.subplots(1, len(gradients), figsize=(3.0 * len(gradients), 3.3), squeeze=False)
-    edges = []
-    for ax, (name, gradient) in zip(axes[0], gradients.items(), strict=True):
-        values = np.asarray(gradient)
-        plots.draw_hand(image, ax=ax)
-        ax.set_facecolor("0.9")
-        left, top = (round(c) - len(values) // 2 for c in centre)  # where the gradient's first pixel lies
-        share = np.sqrt(values / values.max())  # the root, or nothing would be seen of the rim
-        extent = (left - 0.5, left + len(values) - 0.5, top + len(values) - 0.5, top - 0.5)
-        ax.imshow(np.ones_like(values), cmap="magma", vmin=0, vmax=1.2, alpha=0.85 * share, extent=extent)
-        ax.add_patch(plt.Rectangle((-0.5, -0.5), columns, rows, fill=False, edgecolor="0.4", linestyle=":"))
-        seen = np.flatnonzero(values.sum(0))
-        low, side = seen[0], seen[-1] - seen[0] + 1
-        corner = (left + low - 0.5, top + low - 0.5)
-        ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor="black", linewidth=1.8))
-        edges += [*corner, corner[0] + side, corner[1] + side, -0.5, columns - 0.5, rows - 0.5]
-        ax.set_title(f"{name}: {side} px")
-    for ax in axes[0]:
-        ax.set(xlim=(min(edges) - 4, max(edges) + 4), ylim=(max(edges) + 4, min(edges) - 4))
     return figure
