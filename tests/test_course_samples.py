@@ -12,7 +12,7 @@ def test_rows_come_in_the_order_asked_for_with_keypoints_in_the_small_pixels(tin
     hands = FreiHAND(tiny_root, "train", versions="gs")
     images, keypoints = load_hands(hands, [3, 1], size=56)
     assert images.shape == (2, 3, 56, 56) and images.dtype == torch.float32
-    assert 0 <= images.min() and images.max() <= 1
+    assert images.min() >= 0 and images.max() <= 1
     wanted = (torch.as_tensor(hands.keypoints)[[3, 1]] + 0.5) / 4 - 0.5  # the half-pixel rule, 224 -> 56
     assert torch.allclose(keypoints, wanted, atol=1e-4)
 
