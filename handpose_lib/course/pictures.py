@@ -113,18 +113,27 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
     return figure
 
 
-def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int]) -> Figure:
-    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own."""
-    figure, axes = plt.subplots(1, len(sides), figsize=(2.1 * len(sides), 2.5), squeeze=False)
+def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int], whole: bool = False) -> Figure:
+    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own.
+
+    `whole` shows what of the largest square lies off the image, too.
+    """
+    inches = 3.0 if whole else 2.1
+    figure, axes = plt.subplots(1, len(sides), figsize=(inches * len(sides), inches + 0.4), squeeze=False)
+    rows, columns = np.asarray(image).shape[-2:]
+    y, x = np.mgrid[:rows, :columns]
     for ax, (name, side) in zip(axes[0], sides.items(), strict=True):
         plots.draw_hand(image, ax=ax, title=f"{name}: {side} px")
-        rows, columns = np.asarray(image).shape[-2:]
-        y, x = np.mgrid[:rows, :columns]
         outside = np.maximum(abs(x - centre[0]), abs(y - centre[1])) > side / 2
         ax.imshow(np.dstack([np.zeros((rows, columns, 3)), 0.55 * outside]))
         corner = (centre[0] - side / 2, centre[1] - side / 2)
-        ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.8))
+        for colour, linewidth in (("black", 3.4), ("white", 1.8)):  # to be seen on dark and bright
+            ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=linewidth))
         ax.plot(*centre, "+", color="white", markersize=7)
+        if whole:
+            reach = max(sides.values()) / 2 + 4
+            low, high = min(-0.5, *(c - reach for c in centre)), max(rows - 0.5, *(c + reach for c in centre))
+            ax.set(xlim=(low, high), ylim=(high, low), facecolor="0.8")
     return figure
 
 
