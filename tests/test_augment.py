@@ -152,3 +152,26 @@ def test_colours_follow_the_textbook_order():
 )
 def test_on_image_takes_whole_pixels(x: float, y: float, there: bool):
     assert augment.on_image(torch.tensor([[[x, y]]]), SIZE).item() is there
+
+
+def test_compose_and_inverse_are_those_of_maps_on_points():
+    generator = torch.Generator().manual_seed(3)
+    first, second = (torch.randn(4, 2, 3, generator=generator) for _ in range(2))
+    points = torch.randn(4, 9, 2, generator=generator)
+    both = augment.warp_keypoints(augment.warp_keypoints(points, first), second)
+    assert torch.allclose(augment.warp_keypoints(points, augment.compose(second, first)), both, atol=1e-4)
+    back = augment.warp_keypoints(augment.warp_keypoints(points, first), augment.inverse(first))
+    assert torch.allclose(back, points, atol=1e-3)
+
+
+def test_a_focus_of_two_keeps_the_range_and_halves_most_angles():
+    uniform = augment.keyed_uniform(5, 0, torch.arange(4000))
+
+    def degrees(focus: float) -> torch.Tensor:
+        settings = Augmentation(rotation=180, rotation_focus=focus, mirror=0)
+        matrices = augment.affine_matrices(uniform, settings, SIZE)
+        return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+
+    assert degrees(1).abs().median() == pytest.approx(90, abs=5)
+    assert degrees(2).abs().median() == pytest.approx(45, abs=4)
+    assert degrees(2).abs().max() > 170 and degrees(2).mean().abs() < 5

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
+from trees import make_tree
 
-from handpose_lib import loader
+from handpose_lib import augment, loader
 from handpose_lib.augment import Augmentation, normalize
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import hand_direction
 from handpose_lib.loader import HandBatches, decoded_images
 
 
@@ -148,3 +150,31 @@ def test_a_set_without_labels_gives_images_but_no_training_epoch(tiny_root: Path
 def test_a_batch_larger_than_the_set_is_an_error(tiny_val: FreiHAND):
     with pytest.raises(ValueError, match="larger than an epoch"):
         HandBatches(tiny_val, 32, batch_size=1000)
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation(brightness=0, contrast=0, saturation=0, tint=0)])
+def test_cropped_hands_keep_image_and_keypoints_together(tiny_train: FreiHAND, augmentation: Augmentation | None):
+    """A white square marks each keypoint of the tiny trees: it must be white where the batch says the keypoint is."""
+    batches = HandBatches(tiny_train, 64, 8, augmentation, source_size=224, crop=0.5, upright=True)
+    batch = next(batches.in_order() if augmentation is None else batches.epoch(0))
+    images = batch.images * 0.25 + 0.5
+    for image, points, visible in zip(images, batch.keypoints, batch.visible, strict=True):
+        x, y = points[visible].round().long().clamp(0, 63).T
+        assert image[:, y, x].min(0).values.mean() > 0.8
+    full = torch.from_numpy(tiny_train.keypoints[batch.index])
+    assert torch.allclose(augment.warp_keypoints(full, batch.from_full), batch.keypoints, atol=1e-3)
+
+
+def test_crops_have_the_wanted_share_and_point_up(tiny_train: FreiHAND):
+    batch = next(HandBatches(tiny_train, 64, 8, crop=0.5, upright=True, source_size=96).in_order())
+    low, high = batch.keypoints.amin(1), batch.keypoints.amax(1)
+    assert torch.allclose((high - low).amax(1), torch.tensor(32.0), atol=1e-2)
+    assert torch.allclose((high + low) / 2, torch.tensor(31.5), atol=1e-2)
+    direction = hand_direction(batch.keypoints)
+    assert direction[:, 0].abs().max() < 1e-2 and (direction[:, 1] < 0).all()
+
+
+def test_a_set_without_keypoints_can_not_be_cropped(tmp_path: Path):
+    root = make_tree(tmp_path / "tree", 0, evaluation=3, evaluation_labels=False)
+    with pytest.raises(ValueError, match="crop must be 0"):
+        HandBatches(FreiHAND(root, "evaluation"), 32, 2, crop=0.5)

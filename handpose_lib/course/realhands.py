@@ -6,6 +6,7 @@ intervals are over scenes; without "scene" (or "unique_id") each picture is its 
 """
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,9 @@ def _from_layout(folder: Path) -> tuple[list[Path], list, list]:
     for split in SPLITS[:3]:
         if not len(split_rows(hands, split)):
             continue
-        dataset = FreiHAND(folder, split)
+        with warnings.catch_warnings():  # a part of a set may lack versions
+            warnings.simplefilter("ignore")
+            dataset = FreiHAND(folder, split)
         files += [dataset.image_path(i) for i in range(len(dataset))]
         keypoints += list(dataset.keypoints)
         scenes += list(dataset.hand_ids)

@@ -1,0 +1,129 @@
+"""Labelled photographs and the ablation, on small sets made here; the real ones are nobody's to hand out."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from trees import make_tree
+
+from handpose_lib.course import ablation
+from handpose_lib.course.realhands import labelled_photographs, score
+from handpose_lib.synthhand import render_hand
+from handpose_lib.synthhand.asset import FOREARM, FOREARM_DISTAL, UPPER_ARM, load_asset
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    entries = []
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((100, 200, 3), 40 * number, np.uint8))
+        entries.append({"file": f"{number}.png", "uv": rng.uniform(10, 90, (21, 2)).tolist(), "scene": number // 2})
+    (tmp_path / "keypoints.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_wrong_labels_can_be_left_out_and_scenes_are_counted(folder: Path):
+    photographs = labelled_photographs(folder, leave_out=["3.png"])
+    assert [file.name for file in photographs.files] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+    assert photographs.scenes.tolist() == [0, 0, 1, 2, 2]
+    both = photographs + labelled_photographs(folder)
+    assert both.scenes.tolist() == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5, 5] and len(both.keypoints) == 11
+
+
+def test_freihands_layout_is_read_whole(tmp_path: Path):
+    photographs = labelled_photographs(make_tree(tmp_path / "tree", 7, versions=("gs", "hom")))
+    assert len(photographs.files) == 14 and len(set(photographs.scenes)) == 7
+    assert len(set(photographs.files)) == 14
+
+
+def test_a_folder_without_labels_and_an_entry_without_keypoints_are_named(folder: Path, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"neither keypoints\.json nor training_K\.json"):
+        labelled_photographs(tmp_path / "nothing")
+    entries = json.loads((folder / "keypoints.json").read_text())
+    entries[4]["uv"] = entries[4]["uv"][:20]
+    (folder / "keypoints.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"keypoints\.json, entry 4: uv must be 21 pairs"):
+        labelled_photographs(folder)
+
+
+def test_scores_are_those_of_known_errors(folder: Path):
+    photographs = labelled_photographs(folder)
+    box = np.ptp(photographs.keypoints.numpy(), axis=1).max(1)
+
+    def predictor(pictures):
+        assert all(picture.shape == (100, 200, 3) for picture in pictures)
+        found = photographs.keypoints.clone()
+        found[0, :, 0] += 0.5 * float(box[0])  # one picture wrong altogether
+        found[1, :7, 1] += 0.15 * float(box[1])  # a third of another within 0.2, not within 0.1
+        return found, torch.ones(6, 21)
+
+    result = score(predictor, photographs)
+    assert result["pck_0.2_bbox"] == pytest.approx(5 / 6)
+    assert result["pck_0.1_bbox"] == pytest.approx((6 - 1 - 1 / 3) / 6)
+    error = (0.5 * box[0] + 0.15 * box[1] / 3) / 6
+    assert result["epe"] == pytest.approx(error, rel=1e-4)
+    assert result["epe_px128"] == pytest.approx(error * 128 / 200, rel=1e-4)
+    # Three scenes, of which one is half wrong: the interval reaches from all of it to none of it.
+    assert result["scenes"] == 3 and result["low"] < 0.75 and result["high"] == 1.0
+
+
+# --- what can be left out of a rendering -----------------------------------------------------------------------------
+
+
+def test_without_the_forearm_the_labels_stay_and_the_arm_goes():
+    whole, cut = (render_hand(5, 1, versions=["gs"], without=without) for without in ((), ("forearm",)))
+    np.testing.assert_array_equal(whole.scene.uv, cut.scene.uv)
+    asset = load_asset()
+    arm = np.isin(asset.face_bone, (FOREARM, FOREARM_DISTAL, UPPER_ARM)).sum()
+    assert arm > 100 and cut.mask.sum() < 0.9 * whole.mask.sum()
+    x, y = np.rint(cut.scene.uv).astype(int).T
+    assert (cut.mask[y, x] > 0).mean() > 0.9
+
+
+def test_without_lighting_the_skin_is_even():
+    spread = []
+    for without in ((), ("lighting",)):
+        hand = render_hand(8, 1, versions=["gs"], without=without)
+        skin = cv2.GaussianBlur(hand.images["gs"], (0, 0), 3)[hand.mask > 250].astype(float)
+        spread.append((skin.std(0) / skin.mean(0)).mean())
+    assert spread[1] < 0.6 * spread[0]
+
+
+def test_without_photographs_no_photograph_is_opened(monkeypatch):
+    from handpose_lib.synthhand import backdrop
+
+    opened = []
+    photographs = backdrop._photographs
+    monkeypatch.setattr(backdrop, "_photographs", lambda: (opened.append(1), photographs())[1])
+    for index in range(6):
+        render_hand(index, 1, image_size=64, versions=["hom", "auto"], without=["photographs"])
+    assert not opened
+    for index in range(6):
+        render_hand(index, 1, image_size=64, versions=["hom", "auto"])
+    assert opened
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="without thumb: choose from forearm, lighting, photographs"):
+        render_hand(0, without=["thumb"])
+
+
+def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: Path):
+    monkeypatch.setattr(ablation, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr(ablation, "sample_root", lambda: make_tree(tmp_path / "sample", 4))
+    out, short = tmp_path / "ablation.csv", {"epochs": 1, "batch_size": 4, "width": 4, "image_size": 32}
+    rows, photographs = ablation.ROWS[:2], labelled_photographs(folder)
+    ablation.run(out, photographs, rows, seeds=(0,), hands=4, settings=short)
+    lines = ablation.read_rows(out)
+    assert [(line["row"], line["data"]) for line in lines] == [
+        (row.name, data) for row in rows for data in ("rendered hands", "real hands")
+    ]
+    assert all(0 <= float(line["pck_0.2_bbox"]) <= 1 and int(line["samples"]) > 0 for line in lines)
+    before = out.read_bytes()
+    monkeypatch.setattr(ablation, "_one", lambda *_: pytest.fail("a row that is there is run again"))
+    ablation.run(out, photographs, rows, seeds=(0,), hands=4, settings=short)
+    assert out.read_bytes() == before
