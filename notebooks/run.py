@@ -29,6 +29,7 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, Exception | None]:
         notebook,
         timeout=1800,
         kernel_name="python3",
+        coalesce_streams=True,  # what a cell prints is one output, however its pieces arrive
         resources={"metadata": {"path": str(HERE)}},
         extra_arguments=["--Application.log_level=40"],  # a kernel's warnings about its transport are not the course's
     )

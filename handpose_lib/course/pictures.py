@@ -10,7 +10,6 @@ import torch
 from matplotlib.figure import Figure
 
 from handpose_lib import plots
-from handpose_lib.keypoints import BONES
 
 MARKERS = ("s", "^", "D", "v", "x", "+")
 LINES = (  # lines that remain apart in grey
@@ -28,59 +27,28 @@ def most_open(keypoints: Any) -> int:
     return int(torch.cdist(points, points).masked_fill(same, torch.inf).amin((1, 2)).argmax())
 
 
-def projection(image: Any, xyz: Any, keypoints: Any, K: Any, chosen: tuple[int, ...] = (0, 8, 20)) -> Figure:
-    """A hand from above the camera, with the rays of three keypoints, beside the image that those rays hit."""
-    points, camera = np.asarray(xyz) * 100, np.asarray(K)  # cm
-    figure, (above, picture) = plt.subplots(1, 2, figsize=(9, 3.9), width_ratios=(1.45, 1))
-    for start, end in BONES:
-        above.plot(*points[[start, end]][:, [2, 0]].T, color=plots.keypoint_colour(end), linewidth=1.8)
-    reach = points[:, 2].max() * 1.04
-    plane = 12.0  # cm from the camera: where the drawing puts the image plane
-    left, right = ((np.array([0, 224]) - camera[0, 2]) / camera[0, 0]) * plane
-    above.plot([plane, plane], [left, right], color="black", linewidth=3, solid_capstyle="butt")
-    above.annotate("image plane", (plane, left), (0, 6), textcoords="offset points", ha="center", va="bottom")
-    above.plot(0, 0, "k>", markersize=9)
-    above.annotate("camera", (0, 0), (0, -8), textcoords="offset points", ha="center", va="top")
-    plots.draw_hand(image, ax=picture, title="the same rays where they meet the image")
-    for number, marker in zip(chosen, MARKERS, strict=False):
-        x, _, z = points[number]
-        above.plot([0, z], [0, x], color="black", linewidth=0.9, linestyle="--")
-        above.plot(z, x, marker, color="white", markeredgecolor="black", markersize=8, zorder=3)
-        above.plot(plane, x / z * plane, marker, color="white", markeredgecolor="black", markersize=6, zorder=3)
-        above.annotate(str(number), (z, x), (7, 0), textcoords="offset points", va="center")
-        place = np.asarray(keypoints)[number]
-        picture.plot(*place, marker, color="white", markeredgecolor="black", markersize=8)
-        picture.annotate(str(number), place, (8, 0), textcoords="offset points", color="white", va="center",
-                         bbox={"boxstyle": "round,pad=0.1", "fc": "black", "ec": "none", "alpha": 0.6})  # fmt: skip
-    above.set(xlabel="z, away from the camera / cm", ylabel="x, to the right in the image / cm", xlim=(-4, reach + 3))
-    above.set_title("the hand in space, seen from above")
-    above.set_aspect("equal", adjustable="datalim")
-    above.invert_yaxis()  # x to the right of the camera, when one looks along z
-    return figure
-
-
-def heatmap_closeup(heatmap: Any, truth: Any, answers: Mapping[str, Any], radius: int = 4) -> Figure:
-    """The pixels of a map (H, W) around a point, with the true point and the answers of several decoders."""
+def heatmap_closeup(heatmap: Any, truth: Any, answers: Mapping[str, Any], radius: int = 6) -> Figure:
+    """The pixels of a map (H, W) around a point, and closer still the answers (x, y) of several decoders."""
     values = np.asarray(heatmap)
-    figure, ax = plt.subplots(figsize=(6.6, 4.4))
-    picture = ax.imshow(values, cmap="Greys", vmin=0, vmax=1.6)
-    picture.set_clim(0, 1.6)  # light enough for black marks
-    ax.axhline(truth[1], color="black", linewidth=0.7, linestyle=":")
-    ax.axvline(truth[0], color="black", linewidth=0.7, linestyle=":")
-    ax.plot(*truth, "*", color="white", markeredgecolor="black", markersize=22, label="truth")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.9))
+    column, row = round(float(truth[0])), round(float(truth[1]))
+    for ax, reach in zip(axes, (radius, 0), strict=True):
+        ax.imshow(values, cmap="Greys", vmin=0, vmax=1.6)  # light enough for black marks
+        left, right, top, bottom = column - reach, column + reach, row - reach, row + reach
+        ax.set(xlim=(left - 0.6, right + 0.6), ylim=(bottom + 0.6, top - 0.6), xlabel="x / px", ylabel="y / px")
+        for edge in np.arange(-reach - 0.5, reach + 1):
+            ax.axvline(column + edge, color="white", linewidth=0.7)
+            ax.axhline(row + edge, color="white", linewidth=0.7)
+    axes[0].set_title("the heatmap, dark is high")
+    axes[0].plot(*truth, "*", color="white", markeredgecolor="black", markersize=15)
+    box = (column - 0.6, row - 0.6)
+    axes[0].add_patch(plt.Rectangle(box, 1.2, 1.2, fill=False, edgecolor="black", linewidth=1.4))
+    axes[1].set_title("its highest pixel alone")
+    axes[1].plot(*truth, "*", color="white", markeredgecolor="black", markersize=24, label="truth")
     for (name, place), marker in zip(answers.items(), MARKERS, strict=False):
         face = {} if marker in "x+" else {"markerfacecolor": "none"}
-        ax.plot(*place, marker, color="black", markersize=10, markeredgewidth=1.6, label=name, **face)
-    column, row = round(float(truth[0])), round(float(truth[1]))
-    ax.set(xlim=(column - radius - 0.5, column + radius + 0.5), ylim=(row + radius + 0.5, row - radius - 0.5))
-    ax.set_xticks(range(column - radius, column + radius + 1))
-    ax.set_yticks(range(row - radius, row + radius + 1))
-    ax.set_xticks(np.arange(column - radius, column + radius) + 0.5, minor=True)
-    ax.set_yticks(np.arange(row - radius, row + radius) + 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=0.6)
-    ax.tick_params(which="minor", length=0)
-    ax.set(xlabel="x / px", ylabel="y / px")
-    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelspacing=1.1)
+        axes[1].plot(*place, marker, color="black", markersize=10, markeredgewidth=1.6, label=name, **face)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelspacing=1.1)
     return figure
 
 
@@ -145,18 +113,27 @@ def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
     return figure
 
 
-def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int]) -> Figure:
-    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own."""
-    figure, axes = plt.subplots(1, len(sides), figsize=(2.1 * len(sides), 2.5), squeeze=False)
+def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, int], whole: bool = False) -> Figure:
+    """Squares of the given sides, px, around one pixel of an image, each on a panel of its own.
+
+    `whole` shows what of the largest square lies off the image, too.
+    """
+    inches = 3.0 if whole else 2.1
+    figure, axes = plt.subplots(1, len(sides), figsize=(inches * len(sides), inches + 0.4), squeeze=False)
+    rows, columns = np.asarray(image).shape[-2:]
+    y, x = np.mgrid[:rows, :columns]
     for ax, (name, side) in zip(axes[0], sides.items(), strict=True):
         plots.draw_hand(image, ax=ax, title=f"{name}: {side} px")
-        rows, columns = np.asarray(image).shape[-2:]
-        y, x = np.mgrid[:rows, :columns]
         outside = np.maximum(abs(x - centre[0]), abs(y - centre[1])) > side / 2
         ax.imshow(np.dstack([np.zeros((rows, columns, 3)), 0.55 * outside]))
         corner = (centre[0] - side / 2, centre[1] - side / 2)
-        ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.8))
+        for colour, linewidth in (("black", 3.4), ("white", 1.8)):  # to be seen on dark and bright
+            ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=linewidth))
         ax.plot(*centre, "+", color="white", markersize=7)
+        if whole:
+            reach = max(sides.values()) / 2 + 4
+            low, high = min(-0.5, *(c - reach for c in centre)), max(rows - 0.5, *(c + reach for c in centre))
+            ax.set(xlim=(low, high), ylim=(high, low), facecolor="0.8")
     return figure
 
 

@@ -74,7 +74,11 @@ class Check:
 def _tensors(value: Any) -> list[Tensor]:
     """A number, array, tensor, or tuple of them, as float64 tensors."""
     parts = value if isinstance(value, tuple) else (value,)
-    return [torch.as_tensor(np.asarray(p) if not isinstance(p, Tensor) else p.detach()).double() for p in parts]
+    # A copy in C order: torch takes no array that is read backwards, such as points[:, ::-1].
+    return [
+        p.detach().double() if isinstance(p, Tensor) else torch.as_tensor(np.array(p, order="C")).double()
+        for p in parts
+    ]
 
 
 def _shapes(tensors: list[Tensor]) -> str:
