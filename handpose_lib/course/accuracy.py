@@ -135,12 +135,13 @@ def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
 def chosen_and_fresh(chosen: Any, fresh: Any) -> Figure:
     """Score of the best candidate on the hands it was chosen on, against its score on other hands, a pair a draw."""
     figure, ax = plt.subplots(figsize=(5.4, 3.2))
-    bins = np.linspace(min(np.min(chosen), np.min(fresh)), max(np.max(chosen), np.max(fresh)), 40)
+    chosen, fresh = np.asarray(chosen, dtype=float), np.asarray(fresh, dtype=float)
+    bins = np.linspace(min(chosen.min(), fresh.min()), max(chosen.max(), fresh.max()), 40)
     for values, name, style in (
         (fresh, "on other hands", {"color": "#0072B2", "alpha": 0.5}),
         (chosen, "on the hands it was chosen on", {"histtype": "step", "color": "black", "linewidth": 1.8}),
     ):
-        ax.hist(values, bins, label=f"{name}: mean {np.mean(values):.3f}", **style)
+        ax.hist(values, bins, label=f"{name}: mean {values.mean():.3f}", **style)
     ax.set(xlabel="PCK@0.2 (bbox) of the chosen candidate", ylabel="random halves")
     figure.legend(loc="outside upper center", frameon=False)
     return figure
