@@ -3,8 +3,9 @@
     predictor = HandPosePredictor.from_pretrained()
     keypoints, confidence = predictor("my_hand.jpg")      # (1, 21, 2) px, (1, 21)
 
-There is no hand detector here: one hand a picture is expected, anywhere and of any size in it. The first pass sees
-the whole picture, the second a square around what the first one found. Told in `notebooks/08_inference.ipynb`.
+There is no hand detector here: one hand a picture is expected, anywhere in it and turned any way. The first pass sees
+the whole picture, in all four quarter turns; each further pass a square around what the one before found, turned until
+the fingers point up, as the network saw most hands in training. Told in `notebooks/08_inference.ipynb`.
 """
 
 from collections.abc import Sequence
@@ -16,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handpose_lib.augment import inverse, normalize, warp_keypoints
+from handpose_lib.augment import crop_matrices, inverse, normalize, warp_keypoints
 from handpose_lib.evaluate import half_precision
 from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.keypoints import hand_direction
 from handpose_lib.storage import checkout_root
 from handpose_lib.unet import load_model
 
 Picture = np.ndarray | Tensor | str | Path
 WEIGHTS = "handpose.safetensors"
 _INSTALLED = Path(__file__).resolve().parent / "bundled" / WEIGHTS
-SMALLEST_SIDE = 16.0  # px; a square that is looked at is never smaller
+SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 
 
 def bundled_weights() -> Path:
@@ -48,8 +50,9 @@ class HandPosePredictor:
         device: where it runs; the model's own device when None.
         passes: how often it looks; each pass after the first takes a square around what the one before found.
         crop: share of that square that the box of the keypoints fills; the bundled weights were trained around 0.55.
-        mirrored: look at each picture and at its mirror image, and take the mean of both heatmaps.
-        turned: look at it in all four quarter turns as well, which takes four times as long.
+        upright: turn that square until the fingers point up; for weights that were trained so.
+        turned: look at the whole picture in its four quarter turns, and keep the turn that the network is surest of.
+        mirrored: look at each view and at its mirror image, and take the mean of both heatmaps.
         batch_size: pictures that go through the network at once.
     """
 
@@ -57,10 +60,11 @@ class HandPosePredictor:
         self,
         model: nn.Module,
         device: torch.device | str | None = None,
-        passes: int = 2,
+        passes: int = 3,
         crop: float = 0.55,
+        upright: bool = True,
+        turned: bool = True,
         mirrored: bool = True,
-        turned: bool = False,
         batch_size: int = 32,
     ):
         if passes < 1 or not 0 < crop <= 1 or batch_size < 1:
@@ -69,8 +73,9 @@ class HandPosePredictor:
             )
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
-        self.size = int(getattr(model, "image_size", 128))
-        self.passes, self.crop, self.mirrored, self.turned = passes, crop, mirrored, turned
+        side = int(getattr(model, "image_size", 128))
+        self.size = (side, side)
+        self.passes, self.crop, self.upright, self.turned, self.mirrored = passes, crop, upright, turned, mirrored
         self.batch_size = batch_size
 
     @classmethod
@@ -79,10 +84,12 @@ class HandPosePredictor:
     ) -> "HandPosePredictor":
         """The predictor with the bundled weights, or with those that `save_model` wrote at `path`.
 
-        `options` are those of the class. No network is needed. FileNotFoundError or ValueError when there are no such
-        weights.
+        `options` are those of the class; weights that were trained on crops bring their own `crop` and `upright`. No
+        network is needed. FileNotFoundError or ValueError when there are no such weights.
         """
-        model, _ = load_model(path or bundled_weights(), device or "cpu")
+        model, metadata = load_model(path or bundled_weights(), device or "cpu")
+        if metadata.get("crop"):
+            options = {"crop": metadata["crop"], "upright": metadata["upright"]} | options
         return cls(model, **options)
 
     def __call__(
@@ -98,72 +105,76 @@ class HandPosePredictor:
         Raises: TypeError, ValueError, FileNotFoundError name the picture that can't be used, and why.
         """
         pictures = _pictures(images)
-        squares = [_whole(picture) for picture in pictures] if boxes is None else self._around_boxes(boxes, pictures)
-        keypoints, confidence = self._look(pictures, squares)
+        keypoints, confidence = self._first_look(pictures, boxes)
         for _ in range(self.passes - 1):
-            squares = [self._square(points.numpy()) for points in keypoints]
-            closer, certain = self._look(pictures, squares)
-            # Where a closer look sees less than the one before, the first one stands.
+            closer, certain = self._look(pictures, self._views(keypoints))
+            # Where a closer look sees much less than the one before, the one before stands.
             better = certain.mean(1) > 0.7 * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
             confidence = torch.where(better[:, None], certain, confidence)
         return keypoints, confidence
 
-    def _around_boxes(self, boxes: Any, pictures: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4) if len(boxes) else np.empty((0, 4))
-        if len(boxes) != len(pictures) or not (boxes[:, 2:] > boxes[:, :2]).all():
-            raise ValueError(f"boxes must be ({len(pictures)}, 4), left < right and top < bottom, one a picture")
-        return [self._square(box.reshape(2, 2)) for box in boxes]
+    def _first_look(self, pictures: list[np.ndarray], boxes: Any) -> tuple[Tensor, Tensor]:
+        """Keypoints and confidence from whole pictures or given boxes, each in the turn that looks surest."""
+        if boxes is None:
+            corners = torch.tensor([[[-0.5, -0.5], [p.shape[1] - 0.5, p.shape[0] - 0.5]] for p in pictures])
+            share = 1.0
+        else:
+            corners, share = _corners(boxes, len(pictures)), self.crop
+        best: tuple[Tensor, Tensor] | None = None
+        for up in ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))[: 4 if self.turned else 1]:
+            views = crop_matrices(corners, share, self.size, corners.new_tensor(up).expand(len(corners), 2))
+            keypoints, confidence = self._look(pictures, views)
+            if best is not None:
+                surer = confidence.mean(1) > best[1].mean(1)
+                keypoints = torch.where(surer[:, None, None], keypoints, best[0])
+                confidence = torch.where(surer[:, None], confidence, best[1])
+            best = keypoints, confidence
+        return best
 
-    def _square(self, points: np.ndarray) -> tuple[np.ndarray, float]:
-        """Centre (2,) and side of the square in which the box of points (K, 2) has the wanted share."""
-        low, high = points.min(0).astype(np.float64), points.max(0).astype(np.float64)
-        return (low + high) / 2, max(float((high - low).max()) / self.crop, SMALLEST_SIDE)
+    def _views(self, keypoints: Tensor) -> Tensor:
+        """Maps (N, 2, 3) from the pictures to squares around keypoints (N, 21, 2)."""
+        up = hand_direction(keypoints) if self.upright else None
+        return crop_matrices(keypoints, self.crop, self.size, up, SMALLEST_BOX)
 
     @torch.inference_mode()
-    def _look(self, pictures: list[np.ndarray], squares: list[tuple[np.ndarray, float]]) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, 21, 2) in px of the pictures and confidence (N, 21) from one square (centre, side) in each."""
+    def _look(self, pictures: list[np.ndarray], views: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), seen through maps (N, 2, 3)."""
         keypoints, confidence = [], []
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)
-            crops, matrices = zip(
-                *(square_crop(p, *s, self.size) for p, s in zip(pictures[part], squares[part], strict=True)),
-                strict=True,
-            )
+            matrices = views[part].double()
+            crops = [cut(p, m.numpy(), self.size[0]) for p, m in zip(pictures[part], matrices, strict=True)]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             found, peak = decode_heatmaps(self._heatmaps(normalize(batch.float() / 255)))
-            to_picture = inverse(torch.from_numpy(np.stack(matrices)))  # (B, 2, 3) float64
-            keypoints.append(warp_keypoints(found.cpu().double(), to_picture).float())
+            keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
             confidence.append(peak.cpu().clamp(0, 1))
         return torch.cat(keypoints), torch.cat(confidence)
 
     def _heatmaps(self, images: Tensor) -> Tensor:
-        """Mean heatmaps (B, 21, S, S) float32 over all views of images (B, 3, S, S), each turned back."""
+        """Heatmaps (B, 21, S, S) float32 of images (B, 3, S, S), the mean with those of their mirror images."""
         half = half_precision(self.device)
-        total, count = 0, 0
-        for turns in range(4 if self.turned else 1):
-            for flipped in (False, True) if self.mirrored else (False,):
-                view = torch.rot90(images, turns, (2, 3))
-                view = view.flip(-1) if flipped else view
-                with torch.autocast(self.device.type, half, enabled=half is not None):
-                    seen = self.model(view.contiguous(memory_format=torch.channels_last)).float()
-                seen = seen.flip(-1) if flipped else seen
-                total, count = total + torch.rot90(seen, -turns, (2, 3)), count + 1
-        return total / count
+        total = 0
+        for flipped in (False, True) if self.mirrored else (False,):
+            view = images.flip(-1) if flipped else images
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                seen = self.model(view.contiguous(memory_format=torch.channels_last)).float()
+            total = total + (seen.flip(-1) if flipped else seen)
+        return total / (2 if self.mirrored else 1)
 
 
-def square_crop(image: np.ndarray, centre: np.ndarray, side: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A square of an image (H, W, 3) uint8, resized to (size, size, 3), black where it reaches beyond the image.
+def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The square that a similarity `matrix` (2, 3) brings to (size, size, 3), black where it reaches beyond the image.
 
-    Returns it with the map (2, 3) from the image's pixels to its own. What is much larger than `size` is first shrunk
-    by the mean over areas: to sample it at a few points would turn fine texture into noise.
+    Where the square is larger than `size`, its part of the image (H, W, 3) is first shrunk by the mean over areas: to
+    sample it at a few points would turn fine texture into noise.
     """
-    scale = size / side
-    matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
-    matrix[:, 2] = (size - 1) / 2 - scale * np.asarray(centre, np.float64)
+    scale = float(np.hypot(*matrix[:, 0]))
+    ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
+    corners = (ends - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T  # of the square, in the image
     height, width = image.shape[:2]
-    left, top = (int(v) for v in np.clip(np.floor(centre - side / 2) - 2, 0, (width - 1, height - 1)))
-    right, bottom = (int(v) for v in np.clip(np.ceil(centre + side / 2) + 3, (left + 1, top + 1), (width, height)))
+    left, top = (int(v) for v in np.clip(np.floor(corners.min(0)) - 2, 0, (width - 1, height - 1)))
+    right, bottom = (int(v) for v in np.clip(np.ceil(corners.max(0)) + 3, (left + 1, top + 1), (width, height)))
     part = image[top:bottom, left:right]
     shrink = np.ones(2)
     if scale < 1:
@@ -173,14 +184,18 @@ def square_crop(image: np.ndarray, centre: np.ndarray, side: float, size: int) -
     # Pixel u of the image is (u - left + 1/2) * shrink - 1/2 in the part, so the part's v is this in the image:
     back = np.array([[1 / shrink[0], 0, 0.5 / shrink[0] - 0.5 + left], [0, 1 / shrink[1], 0.5 / shrink[1] - 0.5 + top]])
     from_part = np.hstack([matrix[:, :2] @ back[:, :2], matrix[:, :2] @ back[:, 2:] + matrix[:, 2:]])
-    crop = cv2.warpAffine(np.ascontiguousarray(part), from_part, (size, size), flags=cv2.INTER_LINEAR)
-    return crop, matrix
+    return cv2.warpAffine(np.ascontiguousarray(part), from_part, (size, size), flags=cv2.INTER_LINEAR)
 
 
-def _whole(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre and side of the smallest square around an image."""
-    height, width = image.shape[:2]
-    return np.array([(width - 1) / 2, (height - 1) / 2]), float(max(height, width))
+def _corners(boxes: Any, count: int) -> Tensor:
+    """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
+    boxes = torch.as_tensor(np.asarray(boxes, np.float32))
+    if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+        raise ValueError(
+            f"boxes must be ({count}, 4), one a picture, each left, top, right, bottom in px with "
+            f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()[:2]}"
+        )
+    return boxes.reshape(count, 2, 2)
 
 
 def _pictures(images: Any) -> list[np.ndarray]:

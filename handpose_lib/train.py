@@ -241,7 +241,8 @@ class Trainer:
         if self.rank == 0:
             if better:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
-                    save_model(self.average, temporary, image_size=settings.image_size, epoch=self.epoch)
+                    seen = {"image_size": settings.image_size, "crop": settings.crop, "upright": settings.upright}
+                    save_model(self.average, temporary, **seen, epoch=self.epoch)
             write_history(self.history, self.folder / "history.csv")
             self.save_checkpoint()
         if progress:
