@@ -157,13 +157,14 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     for k, value in enumerate(values):
         hatch = HATCHES[finger_of[k]] if k in finger_of else ""
         ax.bar(k, value, color=keypoint_colour(k), hatch=hatch, edgecolor="white", linewidth=0.5)
-        ax.text(k, value + 0.01, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)
+        ax.text(k, 1.05, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)  # above all bars and marks
     ax.plot([], [], "s", color="grey", label=f"{first}: mean {np.nanmean(values):.3f}")
     for (name, other), marker in zip(others, "_x+d", strict=False):
         values = other.pck(threshold, normalizer).numpy()
         ax.plot(place, values, marker, color="black", markersize=8, label=f"{name}: mean {np.nanmean(values):.3f}")
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
-    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})", title="Per-keypoint accuracy")
+    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})")
+    ax.set_title("Per-keypoint accuracy; the numbers are the bars', in %")
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_xlim(-0.7, len(place) - 0.3)
     figure.legend(loc="outside lower center", ncols=len(reports), frameon=False)

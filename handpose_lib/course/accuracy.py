@@ -76,7 +76,8 @@ def grouped_bars(scores: pd.DataFrame, xlabel: str, ylabel: str, width: float = 
         plt.setp(bars, facecolor=fill["color"], hatch=fill.get("hatch", ""))
         ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     ax.set(xlabel=xlabel, ylabel=ylabel, yticks=np.linspace(0, 1, 6))
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    if scores.shape[1] > 1:
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return ax.figure
 
 
