@@ -1,11 +1,13 @@
-"""The command line: `handpose data | train | evaluate | bench`. Each command calls one function of the library."""
+"""The command line, `handpose data | train | evaluate | predict | bench`: each command calls the library."""
 
 import argparse
+import json
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
 from handpose_lib import bench, download, plots
@@ -13,7 +15,10 @@ from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
+from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
+from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import write_dataset
+from handpose_lib.synthhand.dataset import PARTS
 from handpose_lib.train import pick_device
 from handpose_lib.unet import load_model
 
@@ -44,13 +49,25 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     score = commands.add_parser("evaluate", help="per-keypoint accuracy of a trained U-Net: a table and a plot")
-    score.add_argument("weights", type=Path, help="best.safetensors of a run")
+    score.add_argument(
+        "weights",
+        type=Path,
+        nargs="?",
+        help="best.safetensors of a run, which sees whole images once (default: the bundled predictor)",
+    )
     _add_root(score)
     score.add_argument("--split", choices=SPLITS, default="test")
     score.add_argument("--method", default="local_peak", help="how heatmaps become points (default: local_peak)")
     score.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-    score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights)")
+    score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights, or here)")
     score.set_defaults(run=_evaluate)
+
+    guess = commands.add_parser("predict", help="keypoints of the hand in each of your photographs")
+    guess.add_argument("images", type=Path, nargs="+", help="picture files, or folders of them")
+    guess.add_argument("--weights", type=Path, help="best.safetensors of a run (default: the bundled weights)")
+    guess.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    guess.add_argument("--out", type=Path, required=True, help="folder for keypoints.json and the drawn pictures")
+    guess.set_defaults(run=_predict)
 
     bench_parser = commands.add_parser("bench", help="measure the training engine here: ratios")
     _add_root(bench_parser)
@@ -76,7 +93,10 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     synth.add_argument("--out", type=Path, required=True)
     synth.add_argument("--seed", type=int, default=0)
     synth.add_argument("--workers", type=int, help="processes (default: one a core)")
-    synth.set_defaults(run=lambda o: print(write_dataset(o.out, o.hands, seed=o.seed, workers=o.workers)))
+    synth.add_argument("--without", nargs="+", choices=PARTS, default=(), help="leave these out, to see what they do")
+    synth.set_defaults(
+        run=lambda o: print(write_dataset(o.out, o.hands, seed=o.seed, workers=o.workers, without=o.without))
+    )
 
     real = commands.add_parser("freihand", help="download, check and unpack FreiHAND (4.4 GB)")
     real.add_argument("--root", type=Path, default=Path("data/FreiHAND_pub_v2"))
@@ -140,15 +160,42 @@ def _bench(options: argparse.Namespace) -> None:
     print(f"{report['minutes']:.1f} minutes; written to {options.json}")
 
 
+def _predict(options: argparse.Namespace) -> None:
+    files = [file for given in options.images for file in picture_files(given)]
+    predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
+    options.out.mkdir(parents=True, exist_ok=True)
+    plots.use_style()
+    found = {}
+    for first in range(0, len(files), predictor.batch_size):
+        part = files[first : first + predictor.batch_size]
+        pictures = [read_picture(file) for file in part]
+        for file, picture, keypoints, confidence in zip(part, pictures, *predictor(pictures), strict=True):
+            figure, ax = plt.subplots(figsize=(6, 6))
+            plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
+            figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
+            plt.close(figure)
+            found[str(file)] = {
+                "keypoints": keypoints.numpy().round(2).tolist(),
+                "confidence": confidence.numpy().round(3).tolist(),
+            }
+    with atomic_path(options.out / "keypoints.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1))
+    print(f"{len(found)} pictures: keypoints.json (px of each picture) and drawings in {options.out}")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
-    model, _ = load_model(options.weights, pick_device(options.device))
+    device = pick_device(options.device)
+    if options.weights:
+        model = load_model(options.weights, device)[0]
+    else:
+        model = HandPosePredictor.from_pretrained(device=device)
     root = options.root or find_data("quick")[0]
     dataset = FreiHAND(root, options.split)
     report = evaluate(model, dataset, method=options.method)
     reports = {"model": report}
     if options.split != "train" and options.split != "evaluation":
         reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(root, "train")))
-    folder = options.out or options.weights.parent
+    folder = options.out or (options.weights.parent if options.weights else Path.cwd())
     folder.mkdir(parents=True, exist_ok=True)
     name = f"per_keypoint_{options.split}"
     report.table.to_csv(folder / f"{name}.csv", index=False)

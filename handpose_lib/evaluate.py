@@ -4,9 +4,10 @@ Ground truth is the projected keypoint itself, never one decoded from a target h
 `notebooks/07_per_keypoint_accuracy.ipynb`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ class Report:
 
 
 def evaluate(
-    model: nn.Module,
+    model: nn.Module | Callable[[list[Path]], tuple[Tensor, Tensor]],
     dataset: FreiHAND,
     image_size: int | None = None,
     method: str = "local_peak",
@@ -171,7 +172,9 @@ def evaluate(
     """Run a network over a labelled data set and report how far its keypoints are from the truth.
 
     Args:
-        model: images (B, 3, S, S) -> heatmaps (B, 21, S, S), on `device`.
+        model: images (B, 3, S, S) -> heatmaps (B, 21, S, S), on `device`; or a predictor such as `HandPosePredictor`,
+            which is given the image files and returns keypoints (M, 21, 2) in px of the images and confidence (M, 21).
+            The arguments below are for a network only.
         dataset: a `FreiHAND` with keypoints; its `transforms` are not applied.
         image_size: side S of the network's input, px; None: the model's own `image_size`, else 128. Errors are
             reported at 224 and 128 px whatever it is.
@@ -184,6 +187,8 @@ def evaluate(
         raise ValueError(
             f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
         )
+    if not isinstance(model, nn.Module):
+        return make_report(dataset, *model([dataset.image_path(index) for index in range(len(dataset))]))
     device = torch.device(device) if device else next(model.parameters()).device
     image_size = image_size or getattr(model, "image_size", 128)
     batches = HandBatches(dataset, image_size, min(batch_size, len(dataset)), device=device)

@@ -27,6 +27,7 @@ from handpose_lib.unet import load_model
 Picture = np.ndarray | Tensor | str | Path
 WEIGHTS = "handpose.safetensors"
 _INSTALLED = Path(__file__).resolve().parent / "bundled" / WEIGHTS
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 
 
@@ -200,7 +201,7 @@ def _corners(boxes: Any, count: int) -> Tensor:
 
 def _pictures(images: Any) -> list[np.ndarray]:
     """All pictures as uint8 (H, W, 3)."""
-    single = isinstance(images, str | Path) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 3)
+    single = isinstance(images, str | Path) or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:
         raise ValueError("no pictures were given")
@@ -232,3 +233,14 @@ def read_picture(path: str | Path) -> np.ndarray:
     if image is None:
         raise ValueError(f"{path} is no picture that OpenCV can read: save it as JPEG or PNG")
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def picture_files(path: str | Path) -> list[Path]:
+    """The file itself, or the pictures in a folder, sorted by name; ValueError for a folder without any."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{path} holds no pictures ({', '.join(SUFFIXES)}): give files, or another folder")
+    return found

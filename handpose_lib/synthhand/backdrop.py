@@ -29,9 +29,11 @@ def green_screen(rng: np.random.Generator, size: int) -> np.ndarray:
     return _finished(canvas)
 
 
-def backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Any other place."""
+def backdrop(rng: np.random.Generator, size: int, photographs: bool = True) -> np.ndarray:
+    """Any other place; `photographs=False` draws all of them."""
     kind = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
+    while kind == "photograph" and not photographs:
+        kind = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
     image = _PLACES[kind](rng, size)
     if rng.random() < 0.15:
         image = _with_skin_elsewhere(rng, image)

@@ -42,6 +42,15 @@ class Settings:
     image_size: int = REFERENCE
     quality: int = 92
     generator: int = GENERATOR
+    without: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """The settings as plain JSON values; `without` only where something is left out."""
+        values = asdict(self) | {"without": list(self.without)}
+        return values if self.without else {name: v for name, v in values.items() if name != "without"}
+
+
+PARTS = ("forearm", "lighting", "photographs")  # what can be left out, to see what it is good for
 
 
 @dataclass
@@ -59,16 +68,26 @@ def render_hand(
     split: str = "training",
     image_size: int = REFERENCE,
     versions: Iterable[str] | None = None,
+    without: Iterable[str] = (),
 ) -> RenderedHand:
-    """Hand number `index` of a split ("training" or "evaluation"); depends on nothing but the arguments."""
+    """Hand number `index` of a split ("training" or "evaluation"); depends on nothing but the arguments.
+
+    Args:
+        versions: which pictures of it; all four, or the one of "evaluation", when None.
+        without: any of "forearm" (and what is worn on it), "lighting" and "photographs" (as backgrounds), to leave out.
+    """
+    without = set(without)
+    if not without <= set(PARTS):
+        raise ValueError(f"without {', '.join(sorted(without - set(PARTS)))}: choose from {', '.join(PARTS)}")
     evaluation = split == "evaluation"
     versions = tuple(versions or (("evaluation",) if evaluation else VERSIONS))
     # Scene, look and each version draw from their own stream: leaving a version out changes none of the others.
     key = [seed, index, 1] if evaluation else [seed, index]
     streams = dict(zip(("scene", "look", "evaluation", *VERSIONS), np.random.default_rng(key).spawn(7), strict=False))
-    scene = sample_scene(streams["scene"], image_size)
-    layer = render_layer(streams["look"], scene)
-    images = {version: compose(streams[version], scene, layer, version) for version in versions}
+    scene = sample_scene(streams["scene"], image_size, forearm="forearm" not in without)
+    layer = render_layer(streams["look"], scene, lighting="lighting" not in without)
+    photographs = "photographs" not in without
+    images = {version: compose(streams[version], scene, layer, version, photographs) for version in versions}
     return RenderedHand(scene, images, (layer.alpha * 255 + 0.5).astype(np.uint8))
 
 
@@ -81,6 +100,7 @@ def write_dataset(
     image_size: int = REFERENCE,
     quality: int = 92,
     progress: bool = True,
+    without: Iterable[str] = (),
 ) -> Path:
     """Renders a set into the folder `out`; a set that was begun with the same arguments is completed.
 
@@ -92,11 +112,15 @@ def write_dataset(
         image_size: side of the images, px.
         quality: of the JPEG files, 1-100.
         progress: show a progress bar where the output is a terminal.
+        without: parts to leave out, see `render_hand`.
 
     Raises:
         ValueError: `out` holds a set that was made with other arguments, or other files.
     """
-    out, settings = Path(out), Settings(hands, evaluation_hands, seed, image_size, quality)
+    out, settings = (
+        Path(out),
+        Settings(hands, evaluation_hands, seed, image_size, quality, without=tuple(sorted(without))),
+    )
     if hands < 1 or evaluation_hands < 0:
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     _claim(out, settings)
@@ -112,7 +136,7 @@ def write_dataset(
             bar.update()
     for split, count in (("training", hands), ("evaluation", evaluation_hands)):
         _write_labels(out, split, count)
-    _write_json(out / SETTINGS_FILE, {**asdict(settings), "complete": True})
+    _write_json(out / SETTINGS_FILE, {**settings.to_json(), "complete": True})
     shutil.rmtree(out / ".labels", ignore_errors=True)
     return out
 
@@ -140,7 +164,7 @@ def _run(out: Path, settings: Settings, jobs: list[tuple[str, int]], workers: in
             command = [sys.executable, "-m", "handpose_lib.synthhand.dataset", str(out)]
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=write, env=environment, text=True)
             children.append(child)
-            child.stdin.write(json.dumps({"settings": asdict(settings), "jobs": jobs[k::workers]}))
+            child.stdin.write(json.dumps({"settings": settings.to_json(), "jobs": jobs[k::workers]}))
             child.stdin.close()
         os.close(write)
         with os.fdopen(read) as lines:
@@ -157,7 +181,7 @@ def _run(out: Path, settings: Settings, jobs: list[tuple[str, int]], workers: in
 def _write_hand(out: Path, settings: Settings, job: tuple[str, int]) -> None:
     """Renders one hand and writes its images; its label comes last and says that all else is there."""
     split, index = job
-    hand = render_hand(index, settings.seed, split, settings.image_size)
+    hand = render_hand(index, settings.seed, split, settings.image_size, without=settings.without)
     for k, image in enumerate(hand.images.values()):
         number = index + k * settings.hands
         _write_jpeg(out / split / "rgb" / f"{number:08d}.jpg", image[..., ::-1], settings.quality)
@@ -207,14 +231,17 @@ def _claim(out: Path, settings: Settings) -> None:
     path = out / SETTINGS_FILE
     if path.is_file():
         found = json.loads(path.read_text())
-        other = [f"{k}={found.get(k)!r} (now {v!r})" for k, v in asdict(settings).items() if found.get(k) != v]
+        found.pop("complete", None)
+        wanted = settings.to_json()
+        names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+        other = [f"{name}={found.get(name)!r} (now {wanted.get(name)!r})" for name in names]
         if other:
             difference = ", ".join(other)
             raise ValueError(f"{out} holds a set of other settings: {difference}. Choose another folder or delete it.")
         return
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and has no {SETTINGS_FILE}: choose another folder, nothing was written.")
-    _write_json(path, asdict(settings))
+    _write_json(path, settings.to_json())
 
 
 def _is_complete(out: Path) -> bool:

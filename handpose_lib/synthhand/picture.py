@@ -16,12 +16,12 @@ from .shading import Layer
 VERSIONS = ("gs", "hom", "sample", "auto")
 
 
-def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str) -> np.ndarray:
+def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, photographs: bool = True) -> np.ndarray:
     """The picture (H, W, 3) uint8 RGB of one of `VERSIONS`, or of "evaluation": an uncut photograph of any place."""
     size = scene.size
     studio = version == "gs" or (version == "evaluation" and rng.random() < 0.4)
     pasted = version in ("hom", "sample", "auto")
-    image = green_screen(rng, size) if studio else backdrop(rng, size)
+    image = green_screen(rng, size) if studio else backdrop(rng, size, photographs)
     hand, alpha = _developed(rng, layer, pasted), layer.alpha
     if pasted:
         hand = _harmonised(rng, hand, np.array(cv2.mean(image)[:3], np.float32), alpha[layer.rows, layer.columns])

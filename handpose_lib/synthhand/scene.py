@@ -37,19 +37,23 @@ class Scene:
     size: int  # px, side of the image
 
 
-def sample_scene(rng: np.random.Generator, size: int = REFERENCE) -> Scene:
-    """A scene in which all 21 keypoints are on the image."""
+def sample_scene(rng: np.random.Generator, size: int = REFERENCE, forearm: bool = True) -> Scene:
+    """A scene in which all 21 keypoints are on the image; without `forearm` the hand ends at the wrist."""
     asset = load_asset()
     while True:
         hand, props = _dressed_hand(rng, asset)
         placed = _place(rng, hand, size)
         if placed is not None:
             break
+    if not forearm:
+        props = [prop for prop in props if not prop.weights.any()]  # what is worn goes with the arm
     turn, offset, K = placed
     prop_vertices = [_posed_prop(prop, hand) for prop in props]
     vertices = np.vstack([hand.vertices, *prop_vertices]) @ turn.T + offset
     covered = min((prop.covers for prop in props), default=np.inf)  # skin must not show through a sleeve
     bare = asset.arm_position[asset.faces].min(1) < covered
+    if not forearm:
+        bare &= hand_segments(asset) != FOREARM_SEGMENT
     faces, segment = [asset.faces[bare]], [hand_segments(asset)[bare]]
     first = len(hand.vertices)
     for prop in props:

@@ -68,17 +68,13 @@ def sample_light(rng: np.random.Generator) -> Light:
     return Light(sky, sky * rng.uniform(0.35, 0.85) * _tinted(rng, 0.06), up, lamps)
 
 
-def render_layer(rng: np.random.Generator, scene: Scene) -> Layer:
-    """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel."""
-    asset = load_asset()
-    skin, light = sample_skin(rng), sample_light(rng)
-    side = scene.size * SUPERSAMPLING
-    uv = supersampled(project_points(scene.vertices, scene.K), SUPERSAMPLING)
-    seen = rasterize(uv, scene.vertices[:, 2], scene.faces, (side, side))
-    window = _window(seen)
-    values = _interpolate(rng, scene, asset, skin, seen)
-    albedo, gloss = _surface(rng, scene, skin, seen, values, window)
-    color = _lit(scene, light, seen, values, albedo, gloss, window)
+def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True) -> Layer:
+    """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel.
+
+    Without `lighting` every surface shows its own colour, as in the middle of a fog.
+    """
+    seen, window, values, albedo, gloss, light = _seen(rng, scene)
+    color = _lit(scene, light, seen, values, albedo, gloss, window) if lighting else albedo.astype(np.float32)
 
     samples = np.concatenate([color, np.ones((len(color), 1), np.float32)], axis=1)
     part = cv2.resize(_scattered(samples, seen, window), None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING,
@@ -92,6 +88,47 @@ def render_layer(rng: np.random.Generator, scene: Scene) -> Layer:
     own, spread = image[rows, columns], around[rows, columns]
     color = np.where(own[:, 3:] > 0.05, own[:, :3] / np.maximum(own[:, 3:], 0.05), spread[:, :3] / spread[:, 3:])
     return Layer(rows, columns, color, alpha, light)
+
+
+def _seen(rng: np.random.Generator, scene: Scene) -> tuple:
+    """What stands at each sample, before any light falls on it, and the light that will."""
+    asset = load_asset()
+    skin, light = sample_skin(rng), sample_light(rng)
+    side = scene.size * SUPERSAMPLING
+    uv = supersampled(project_points(scene.vertices, scene.K), SUPERSAMPLING)
+    seen = rasterize(uv, scene.vertices[:, 2], scene.faces, (side, side))
+    window = _window(seen)
+    values = _interpolate(rng, scene, asset, skin, seen)
+    albedo, gloss = _surface(rng, scene, skin, seen, values, window)
+    return seen, window, values, albedo, gloss, light
+
+
+def render_stages(rng: np.random.Generator, scene: Scene) -> dict[str, np.ndarray]:
+    """What `render_layer` knows on its way, as images (H', W', 3) in [0, 1] of the part that shows the hand.
+
+    Named in the order of work: "parts", "depth", "normals", "own colour", "open to the sky", "first lamp", "lit".
+    """
+    seen, window, values, albedo, gloss, light = _seen(rng, scene)
+    near, far = seen.depth.min(), seen.depth.max()
+    part_colours = np.random.default_rng(3).uniform(0.25, 1, (256, 3)).astype(np.float32)
+    shadow = _shadow(scene, seen, values["point"], light.lamps[0], window)
+    gray = {
+        "depth": 1 - 0.85 * (seen.depth - near) / max(far - near, 1e-6),
+        "open to the sky": _ambient_openness(seen, values, window, scene),
+        "first lamp": shadow * np.clip(values["normal"] @ light.lamps[0].towards.astype(np.float32), 0, 1),
+    }
+    lit = _lit(scene, light, seen, values, albedo, gloss, window)
+    stages = {
+        "parts": part_colours[scene.face_segment[seen.faces]],
+        "depth": gray["depth"],
+        "normals": 0.5 - 0.5 * values["normal"] * np.array([-1, 1, 1], np.float32),
+        "own colour": np.clip(albedo, 0, 1) ** (1 / 2.2),
+        "open to the sky": gray["open to the sky"],
+        "first lamp": gray["first lamp"],
+        "lit": np.clip(lit / max(float(np.percentile(lit, 99)), 1e-6), 0, 1) ** (1 / 2.2),
+    }
+    full = {name: np.broadcast_to(v if v.ndim == 2 else v[:, None], (len(seen.faces), 3)) for name, v in stages.items()}
+    return {name: _scattered(np.ascontiguousarray(v, np.float32), seen, window) for name, v in full.items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""What makes rendered hands teach something about real ones: leave one thing out, train again, score both.
+
+    python -m handpose_lib.course.ablation --out figures/ablation.csv --real FOLDER --real FOLDER
+
+Every row sees the same number of samples of the same hands, with three seeds. It is scored on rendered hands that it
+never saw (the bundled sample, with nothing left out), and on the labelled photographs that are at hand. Rows that are
+in the file already are not run again. Told in `notebooks/09_synthetic_to_real.ipynb`.
+"""
+
+import argparse
+import csv
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from handpose_lib.course.realhands import LabelledPhotographs, labelled_photographs, score
+from handpose_lib.evaluate import evaluate
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.predict import HandPosePredictor
+from handpose_lib.settings import PRESETS, TrainSettings
+from handpose_lib.storage import atomic_path, runs_folder
+from handpose_lib.synthhand import sample_root, write_dataset
+from handpose_lib.train import Trainer, read_history
+
+HANDS, DATA_SEED, SEEDS = 1500, 11, (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what is left out of the rendering, and of the augmentation."""
+
+    name: str
+    without: tuple[str, ...] = ()
+    colour_jitter: bool = True
+
+    def settings(self, seed: int) -> TrainSettings:
+        """Small and short, but otherwise as the bundled weights were trained."""
+        base = PRESETS["weights"]
+        augmentation = base.augmentation
+        if not self.colour_jitter:
+            augmentation = replace(augmentation, brightness=0.0, contrast=0.0, saturation=0.0, tint=0.0)
+        return replace(
+            base, image_size=48, source_size=96, width=16, depth=3, epochs=6, sigma_start=4.0, sigma_end=1.5,
+            ema_decay=0.99, augmentation=augmentation, seed=seed,
+        )  # fmt: skip
+
+
+ROWS = (
+    Row("everything"),
+    Row("no forearm", ("forearm",)),
+    Row("no photographs behind", ("photographs",)),
+    Row("no lighting, no shadows", ("lighting",)),
+    Row("no colour augmentation", colour_jitter=False),
+)
+
+
+def run(out: Path, photographs: LabelledPhotographs | None, rows: Sequence[Row] = ROWS, seeds: Sequence[int] = SEEDS,
+        hands: int = HANDS, settings: dict | None = None) -> None:  # fmt: skip
+    """Fill the CSV `out` with the runs that it lacks; `settings` replace those of `Row.settings` (for a trial)."""
+    done = read_rows(out)
+    for seed in seeds:
+        for row in rows:
+            if any(r["left_out"] == row.name and r["seed"] == str(seed) for r in done):
+                continue
+            started = time.perf_counter()
+            wanted = replace(row.settings(seed), **(settings or {}))
+            done.append(_one(row, wanted, hands, photographs))
+            with atomic_path(out) as temporary, open(temporary, "w", newline="") as file:
+                writer = csv.DictWriter(file, done[0].keys())
+                writer.writeheader()
+                writer.writerows(done)
+            print(f"{row.name}, seed {seed}: {done[-1]}, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _one(row: Row, settings: TrainSettings, hands: int, photographs: LabelledPhotographs | None) -> dict[str, str]:
+    """Render (once), train and score; every value as the CSV holds it."""
+    name = "-".join(("ablation", str(hands), *row.without))
+    root = write_dataset(runs_folder() / name, hands, seed=DATA_SEED, without=row.without)
+    train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+    folder = runs_folder() / f"{name}-{'jitter' if row.colour_jitter else 'plain'}-{settings.seed}"
+    Trainer(settings, train_set, val_set, folder).run(progress=False)
+    samples = int(read_history(folder / "history.csv")[-1]["step"]) * settings.batch_size
+    predictor = HandPosePredictor.from_pretrained(folder / "best.safetensors")
+    shutil.rmtree(folder)
+    rendered = evaluate(predictor, FreiHAND(sample_root(), "train", versions=("hom", "sample", "auto"))).summary
+    values = {
+        "left_out": row.name, "seed": settings.seed, "samples": samples,
+        "rendered_pck_0.2_bbox": rendered["pck_0.2_bbox"], "rendered_epe_px128": rendered["epe_px128"],
+        "real_pck_0.2_bbox": float("nan"), "real_images": 0, "real_scenes": 0,
+    }  # fmt: skip
+    if photographs is not None:
+        real = score(predictor, photographs)
+        values |= {"real_pck_0.2_bbox": real["pck_0.2_bbox"], "real_images": real["images"],
+                   "real_scenes": real["scenes"]}  # fmt: skip
+    return {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in values.items()}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `run` wrote; none where it is not there yet."""
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the CSV to fill")
+    parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
+    options = parser.parse_args()
+    photographs = None
+    for folder in options.real:
+        found = labelled_photographs(folder, options.leave_out)
+        photographs = found if photographs is None else photographs + found
+    run(options.out, photographs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from handpose_lib import cli, predict
+from handpose_lib.augment import crop_matrices, warp_keypoints
+from handpose_lib.evaluate import evaluate
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import hand_direction
+from handpose_lib.predict import HandPosePredictor, cut
+from handpose_lib.unet import UNet2DHandPose, save_model
+
+
+class SeesRed(torch.nn.Module):
+    """A network that knows its job: it answers with the red of the image, in each of 21 maps."""
+
+    image_size = 64
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        red = (images[:, :1] - images[:, 1:2]).clamp(min=0) / 4
+        return red.expand(-1, 21, -1, -1)
+
+
+def with_spot(width: int, height: int, x: float, y: float, sigma: float) -> np.ndarray:
+    """A grey picture (height, width, 3) with one soft red spot."""
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    image = np.full((height, width, 3), 60.0)
+    image[..., 0] += 190 * spot
+    return image.round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "x", "y"),
+    [
+        (64, 64, 20.3, 41.8),
+        (224, 224, 150.0, 60.5),
+        (900, 300, 700.4, 120.2),
+        (260, 1300, 90.7, 1011.3),
+        (40, 30, 8, 20),
+    ],
+)
+def test_a_point_is_found_in_pixels_of_a_picture_of_any_size(width, height, x, y):
+    image = with_spot(width, height, x, y, sigma=max(width, height) / 64 * 2.0)
+    keypoints, confidence = HandPosePredictor(SeesRed(), passes=1)(image)
+    assert keypoints.shape == (1, 21, 2) and confidence.shape == (1, 21)
+    off = (keypoints[0] - torch.tensor([x, y])).norm(dim=-1).max()
+    assert off < 0.15 * max(width, height) / 64
+
+
+def test_a_second_look_is_finer_than_the_first():
+    image = with_spot(1000, 1000, 401.5, 617.25, sigma=4)  # a quarter of a pixel of the first look
+    errors = []
+    for passes in (1, 2):
+        keypoints, _ = HandPosePredictor(SeesRed(), passes=passes, crop=0.02)(image)
+        errors.append(float((keypoints[0, 0] - torch.tensor([401.5, 617.25])).norm()))
+    assert errors[1] < 0.5 and errors[1] < errors[0]
+
+
+def test_boxes_say_where_to_look():
+    image = with_spot(400, 400, 60, 60, 5)
+    image = np.maximum(image, with_spot(400, 400, 330, 340, 5))  # two hands, of which the second is meant
+    predictor = HandPosePredictor(SeesRed(), passes=1)
+    keypoints, _ = predictor(image, boxes=[[300, 300, 360, 380]])
+    assert (keypoints[0] - torch.tensor([330.0, 340.0])).norm(dim=-1).max() < 1
+
+
+def test_one_picture_and_a_list_give_the_same_answers(tmp_path):
+    images = [with_spot(120, 90, 30, 40, 4), with_spot(64, 64, 12, 50, 3), with_spot(300, 200, 210, 77, 9)]
+    path = tmp_path / "hand.png"
+    cv2.imwrite(str(path), images[2][..., ::-1])
+    predictor = HandPosePredictor(SeesRed(), batch_size=2)
+    together, certain = predictor([images[0], torch.from_numpy(images[1].transpose(2, 0, 1)), path])
+    assert together.shape == (3, 21, 2) and certain.shape == (3, 21)
+    assert float(certain.min()) >= 0 and float(certain.max()) <= 1
+    for image, expected in zip(images, together, strict=True):
+        assert torch.allclose(predictor(image)[0][0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [0, 37, 90, 200])
+@pytest.mark.parametrize("side", [40.0, 300.0])
+def test_cut_moves_the_picture_as_its_matrix_moves_points(degrees, side):
+    x, y = 130.5, 220.25
+    image = with_spot(320, 400, x, y, sigma=side / 20)
+    scale = 64 / side
+    cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
+    matrix[:, 2] = [31.5 + 4, 31.5 - 6] - matrix[:, :2] @ [x, y]  # the spot 4 right of and 6 above the middle
+    crop = cut(image, matrix, 64).astype(float)
+    red = (crop[..., 0] - crop[..., 1]).clip(0)
+    rows, columns = np.mgrid[:64, :64]
+    found = np.array([(red * columns).sum(), (red * rows).sum()]) / red.sum()
+    assert np.abs(found - [35.5, 25.5]).max() < 0.1
+
+
+def test_fine_texture_is_averaged_not_sampled():
+    checks = (np.indices((640, 640)).sum(0) % 2 * 255).astype(np.uint8)
+    crop = cut(np.repeat(checks[..., None], 3, 2), np.array([[0.1, 0, 0], [0, 0.1, 0]]), 64)
+    assert abs(int(crop[5:-5, 5:-5].min()) - 127) <= 2 and abs(int(crop[5:-5, 5:-5].max()) - 127) <= 2
+
+
+def test_crops_are_centred_of_the_wanted_share_and_upright():
+    keypoints = torch.rand(5, 21, 2, generator=torch.Generator().manual_seed(0)) * 100 + 40
+    moved = warp_keypoints(keypoints, crop_matrices(keypoints, 0.5, (64, 64), hand_direction(keypoints)))
+    low, high = moved.amin(1), moved.amax(1)
+    assert torch.allclose((low + high) / 2, torch.tensor(31.5), atol=1e-3)
+    assert torch.allclose((high - low).amax(-1), torch.tensor(32.0), atol=1e-3)
+    direction = hand_direction(moved)
+    assert direction[:, 0].abs().max() < 1e-3 and (direction[:, 1] < 0).all()
+    # A hand whose wrist covers its knuckles points nowhere: it is left as it is.
+    assert crop_matrices(keypoints[:1], 0.5, (64, 64), torch.zeros(1, 2)).isfinite().all()
+
+
+def test_a_grey_a_transparent_and_a_turned_picture_are_read(tmp_path):
+    grey, transparent = tmp_path / "grey.png", tmp_path / "transparent.png"
+    cv2.imwrite(str(grey), np.full((30, 20), 99, np.uint8))
+    cv2.imwrite(str(transparent), np.dstack([np.full((30, 20, 3), 50, np.uint8), np.zeros((30, 20), np.uint8)]))
+    for path in (grey, transparent):
+        assert predict.read_picture(path).shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "error", "words"),
+    [
+        ([], ValueError, "no pictures"),
+        ("nowhere.jpg", FileNotFoundError, "nowhere.jpg is not there"),
+        (np.zeros((5, 5, 3), np.float32), TypeError, "picture 0 is float32.*uint8"),
+        (np.zeros((5, 5), np.uint8), ValueError, r"picture 0 has the shape \(5, 5\)"),
+        (
+            [np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5, 4), np.uint8)],
+            ValueError,
+            r"picture 1 has the shape \(5, 5, 4\)",
+        ),
+        ([np.zeros((0, 5, 3), np.uint8)], ValueError, "picture 0 has the shape"),
+        ([None], TypeError, "picture 0 is a NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_named(pictures, error, words):
+    with pytest.raises(error, match=words):
+        HandPosePredictor(SeesRed())(pictures)
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=r"notes\.jpg is no picture"):
+        HandPosePredictor(SeesRed())(path)
+
+
+@pytest.mark.parametrize("boxes", [[[0, 0, 5, 5], [0, 0, 5, 5]], [[5, 0, 5, 5]], [0, 0, 5, 5], []])
+def test_boxes_that_fit_no_picture_are_refused(boxes):
+    with pytest.raises(ValueError, match=r"boxes must be \(1, 4\)"):
+        HandPosePredictor(SeesRed())(with_spot(64, 64, 9, 9, 2), boxes=boxes)
+
+
+def test_options_out_of_range_are_refused():
+    for options in ({"passes": 0}, {"crop": 0.0}, {"crop": 1.5}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="passes and batch_size"):
+            HandPosePredictor(SeesRed(), **options)
+
+
+def test_weights_bring_the_crops_that_they_were_trained_on(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_model(UNet2DHandPose(4, 2), path, half=True, image_size=32, crop=0.4, upright=False)
+    predictor = HandPosePredictor.from_pretrained(path)
+    assert (predictor.crop, predictor.upright, predictor.size) == (0.4, False, (32, 32))
+    assert HandPosePredictor.from_pretrained(path, crop=0.7).crop == 0.7
+    assert next(predictor.model.parameters()).dtype == torch.float32
+
+
+def test_missing_bundled_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(predict, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(predict, "_INSTALLED", tmp_path / "not.safetensors")
+    with pytest.raises(FileNotFoundError, match="bundled weights are not at"):
+        HandPosePredictor.from_pretrained()
+
+
+def test_the_command_line_draws_and_writes_keypoints(tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    save_model(UNet2DHandPose(4, 2), weights, image_size=32)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b.png", "a.jpg"):
+        cv2.imwrite(str(folder / name), with_spot(80, 60, 30, 30, 4))
+    (folder / "notes.txt").write_text("no picture")
+    cli.main(["predict", str(folder), "--weights", str(weights), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    found = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert [Path(name).name for name in found] == ["a.jpg", "b.png"]
+    assert all(np.shape(entry["keypoints"]) == (21, 2) and len(entry["confidence"]) == 21 for entry in found.values())
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0000_a.png", "0001_b.png"]
+    assert "2 pictures" in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "holds no pictures" in capsys.readouterr().err
+
+
+# --- the bundled weights ---------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_weights_are_small_and_have_a_card():
+    path = predict.bundled_weights()
+    assert path.stat().st_size <= 16_000_000
+    card = (path.parent / "README.md").read_text(encoding="utf-8")
+    for needed in ("## Data", "## Settings", "## Scores", "## Limits", "## Licence"):
+        assert needed in card
+
+
+def test_the_bundled_weights_find_rendered_hands_that_they_never_saw(bundled_root):
+    report = evaluate(HandPosePredictor.from_pretrained(), FreiHAND(bundled_root, "test"))
+    assert report.summary["pck_0.2_bbox"] >= 0.85
+    assert report.summary["epe_px128"] <= 6
+
+
+def test_left_hands_are_found_as_right_ones_are(bundled_root):
+    dataset = FreiHAND(bundled_root, "test", versions="sample")
+    images = [dataset[i][0].numpy().transpose(1, 2, 0) for i in range(len(dataset))]
+    predictor = HandPosePredictor.from_pretrained()
+    right, _ = predictor(images)
+    left, _ = predictor([np.ascontiguousarray(image[:, ::-1]) for image in images])
+    left[..., 0] = 223 - left[..., 0]
+    box = torch.from_numpy(np.ptp(dataset.keypoints, axis=1)).amax(-1)
+    apart = (left - right).norm(dim=-1) / box[:, None]
+    assert (apart < 0.1).float().mean() > 0.9
