@@ -4,7 +4,7 @@ Each function draws on axes that it is given or makes, and returns the figure, s
 program can save it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -103,8 +103,9 @@ def image_grid(
     truths: Sequence[Any] | None = None,
     columns: int = 4,
     side: float = 2.2,
+    close: bool = False,
 ) -> Figure:
-    """Several images side by side, each as `draw_hand` draws it."""
+    """Several images side by side, each as `draw_hand` draws it; `close`: only the square that holds the points."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * side, rows * side), squeeze=False)
     for ax in axes.flat[len(images) :]:
@@ -117,7 +118,18 @@ def image_grid(
             None if titles is None else titles[i],
             None if truths is None else truths[i],
         )
+        if close:
+            _show_square(ax, np.concatenate([np.asarray(p[i]) for p in (keypoints, truths) if p is not None]))
     return figure
+
+
+def _show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
+    """Limit an image's axes to the square around points (K, 2), moved to lie on the image as far as it can."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    low, high = points.min(0), points.max(0)
+    side = min(room * float((high - low).max()), right - left, bottom - top)
+    x, y = np.clip((low + high - side) / 2, (left, top), (right - side, bottom - side))
+    ax.set(xlim=(x, x + side), ylim=(y + side, y))
 
 
 def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: str | None = None) -> Figure:
@@ -196,12 +208,14 @@ def finger_joint_heatmap(report: Report, column: str = "pck_0.2_bbox", label: st
     return figure
 
 
-def worst_cases(report: Report, images: Sequence[Any], count: int = 8, columns: int = 4) -> Figure:
-    """The items with the largest errors: prediction in colour, truth as hollow circles. `images` are the data set's."""
+def worst_cases(report: Report, images: Sequence[Any] | Mapping[int, Any], count: int = 8, columns: int = 4) -> Figure:
+    """The items with the largest errors: prediction in colour, truth as hollow circles.
+
+    `images` are the data set's, or those of `report.worst(count)` by their number.
+    """
     chosen = report.worst(count)
     titles = [
         f"{report.versions[i]} {report.ids[i]}: {report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]
-    return image_grid(
-        [images[i] for i in chosen], report.predictions[chosen].numpy(), titles, report.targets[chosen].numpy(), columns
-    )
+    predictions, targets = report.predictions[chosen].numpy(), report.targets[chosen].numpy()
+    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, close=True)
