@@ -62,20 +62,22 @@ def run(out: Path, photographs: LabelledPhotographs | None, rows: Sequence[Row] 
     done = read_rows(out)
     for seed in seeds:
         for row in rows:
-            if any(r["left_out"] == row.name and r["seed"] == str(seed) for r in done):
+            if any(line["row"] == row.name and line["seed"] == str(seed) for line in done):
                 continue
             started = time.perf_counter()
             wanted = replace(row.settings(seed), **(settings or {}))
-            done.append(_one(row, wanted, hands, photographs))
+            done += _one(row, wanted, hands, photographs)
             with atomic_path(out) as temporary, open(temporary, "w", newline="") as file:
                 writer = csv.DictWriter(file, done[0].keys())
                 writer.writeheader()
                 writer.writerows(done)
-            print(f"{row.name}, seed {seed}: {done[-1]}, {time.perf_counter() - started:.0f} s", flush=True)
+            print(f"{row.name}, seed {seed}: {done[-2:]}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def _one(row: Row, settings: TrainSettings, hands: int, photographs: LabelledPhotographs | None) -> dict[str, str]:
-    """Render (once), train and score; every value as the CSV holds it."""
+def _one(
+    row: Row, settings: TrainSettings, hands: int, photographs: LabelledPhotographs | None
+) -> list[dict[str, str]]:
+    """Render (once), train and score; a line a data set, every value as the CSV holds it."""
     name = "-".join(("ablation", str(hands), *row.without))
     root = write_dataset(runs_folder() / name, hands, seed=DATA_SEED, without=row.without)
     train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
@@ -84,17 +86,16 @@ def _one(row: Row, settings: TrainSettings, hands: int, photographs: LabelledPho
     samples = int(read_history(folder / "history.csv")[-1]["step"]) * settings.batch_size
     predictor = HandPosePredictor.from_pretrained(folder / "best.safetensors")
     shutil.rmtree(folder)
-    rendered = evaluate(predictor, FreiHAND(sample_root(), "train", versions=("hom", "sample", "auto"))).summary
-    values = {
-        "left_out": row.name, "seed": settings.seed, "samples": samples,
-        "rendered_pck_0.2_bbox": rendered["pck_0.2_bbox"], "rendered_epe_px128": rendered["epe_px128"],
-        "real_pck_0.2_bbox": float("nan"), "real_images": 0, "real_scenes": 0,
-    }  # fmt: skip
+    rendered = evaluate(predictor, FreiHAND(sample_root(), "train", versions=("hom", "sample", "auto")))
+    results = {"rendered hands": (len(rendered.predictions), rendered.summary)}
     if photographs is not None:
-        real = score(predictor, photographs)
-        values |= {"real_pck_0.2_bbox": real["pck_0.2_bbox"], "real_images": real["images"],
-                   "real_scenes": real["scenes"]}  # fmt: skip
-    return {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in values.items()}
+        results["real hands"] = (len(photographs.files), score(predictor, photographs))
+    common = {"row": row.name, "seed": str(settings.seed), "samples": str(samples)}
+    return [
+        {**common, "data": data, "images": str(images)}
+        | {name: f"{summary[name]:.4f}" for name in ("pck_0.2_bbox", "epe_px128")}
+        for data, (images, summary) in results.items()
+    ]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 imag
 WEIGHTS_HANDS = 14_000  # on which the bundled weights were trained: 56,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
-MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.5, 6: 2.5, 7: 2.5}
+MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.5, 6: 2.5, 7: 2.5, 8: 1, 9: 1}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from handpose_lib.freihand import SPLITS, FreiHAND, split_rows
 from handpose_lib.metrics import distances, normalizer_lengths
+from handpose_lib.predict import read_picture
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,18 @@ def _from_list(folder: Path) -> tuple[list[Path], list, list]:
 
 
 def score(
-    predictor: Callable[[list[Path]], tuple[Tensor, Tensor]], photographs: LabelledPhotographs, resamples: int = 2000
+    predictor: Callable[[list[np.ndarray]], tuple[Tensor, Tensor]],
+    photographs: LabelledPhotographs,
+    resamples: int = 2000,
 ) -> dict[str, float]:
-    """PCK@0.2 and @0.1 (bbox) and mean error in px of the pictures, the first with a 95 % interval over scenes."""
-    predictions = predictor(photographs.files)[0]
+    """PCK@0.2 and @0.1 (bbox), the first with a 95 % interval over scenes (low, high), and the mean error.
+
+    `epe` is in px of the pictures, `epe_px128` in px of a picture whose longer side is 128.
+    """
+    pictures = [read_picture(file) for file in photographs.files]
+    predictions = predictor(pictures)[0]
     errors = distances(predictions, photographs.keypoints).numpy()  # (N, 21)
+    sides = np.array([max(picture.shape[:2]) for picture in pictures])
     relative = errors / normalizer_lengths(photographs.keypoints).numpy()[:, None]
     hits = (relative < 0.2).mean(1)  # of each picture
     scenes = [hits[photographs.scenes == scene] for scene in np.unique(photographs.scenes)]
@@ -90,4 +98,5 @@ def score(
         "images": len(errors), "scenes": len(scenes),
         "pck_0.2_bbox": float(hits.mean()), "low": float(low), "high": float(high),
         "pck_0.1_bbox": float((relative < 0.1).mean()), "epe": float(errors.mean()),
+        "epe_px128": float((errors * 128 / sides[:, None]).mean()),
     }  # fmt: skip

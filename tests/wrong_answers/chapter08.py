@@ -2,7 +2,7 @@
 
 WRONG = {
     "check_square": {
-        "half a pixel is missing: the middle of `size` pixels that are numbered from 0 is not size / 2": """
+        "half a pixel is missing: the middle of pixels numbered from 0 is not size / 2": """
 def my_square(box, share, size):
     left, top, right, bottom = box
     scale = share * size / max(right - left, bottom - top)
@@ -53,7 +53,7 @@ def my_back(points, matrix):
 """,
     },
     "check_surest": {
-        "it keeps the look with the one surest keypoint: a look is as sure as its mean": """
+        "it keeps the look with the one surest keypoint: take the mean of a look": """
 def my_surest(keypoints, confidence):
     return keypoints[confidence.max(axis=1).argmax()]
 """,

@@ -43,7 +43,7 @@ check_square = Check(
     truth=square_map,
     cases=lambda: [((10.0, 20.0, 110.0, 60.0), 0.5, 64), ((300.0, 40.0, 360.0, 240.0), 0.8, 128)],
     mistakes={
-        "half a pixel is missing: the middle of `size` pixels that are numbered from 0 is not size / 2": _half_pixel_off,
+        "half a pixel is missing: the middle of pixels numbered from 0 is not size / 2": _half_pixel_off,
         "you fit the shorter side: then the longer one may leave the square": _shorter_side,
         "the box's corner goes to the square's corner: it is the middles that should meet": _corner_not_centre,
         "the scale is right, but the box's middle moves before it is scaled": _unscaled_offset,
@@ -81,6 +81,10 @@ def surest(keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return keypoints[confidence.mean(1).argmax()]
 
 
+def _wrong_axis(keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    return keypoints[min(int(confidence.mean(0).argmax()), len(keypoints) - 1)]
+
+
 def _looks() -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(8)
     confidence = np.array([0.5 * np.ones(21), 0.7 * np.ones(21), np.where(np.arange(21) == 4, 1.0, 0.2)])
@@ -91,11 +95,11 @@ check_surest = Check(
     truth=surest,
     cases=_looks,
     mistakes={
-        "it keeps the look with the one surest keypoint: a look is as sure as its mean": lambda k, c: k[c.max(1).argmax()],
+        "it keeps the look with the one surest keypoint: take the mean of a look": lambda k, c: k[c.max(1).argmax()],
         "it picks for each keypoint on its own: fingers of two different answers make no hand":
             lambda k, c: k[c.argmax(0), np.arange(k.shape[1])],
         "the mean of several answers is none of them: choose one": lambda k, c: k.mean(0),
-        "the mean is over the wrong axis: the looks come first": lambda k, c: k[min(int(c.mean(0).argmax()), len(k) - 1)],
+        "the mean is over the wrong axis: the looks come first": _wrong_axis,
         "it keeps the least sure one": lambda k, c: k[c.mean(1).argmin()],
     },
     right="right: one whole hand, from the surest look",

@@ -1,0 +1,107 @@
+"""How the bundled weights came about: one command, which can be stopped and started again.
+
+    python -m handpose_lib.course.pretrained
+
+renders the hands (some minutes), trains the preset `weights` on them (hours on a CPU), and writes
+
+    data/weights/handpose.safetensors    the averaged weights of the best epoch, in 16 bits
+    figures/weights_history.csv          how the training went
+    figures/weights.json                 what they score, and how that was measured
+
+`--score` only scores the weights that are there; `--real FOLDER` adds labelled photographs.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from handpose_lib.course.presets import find_data
+from handpose_lib.course.realhands import labelled_photographs, score
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.metrics import epe, pck
+from handpose_lib.predict import HandPosePredictor
+from handpose_lib.settings import PRESETS
+from handpose_lib.storage import atomic_path, checkout_root, runs_folder
+from handpose_lib.synthhand import sample_root
+from handpose_lib.train import Trainer, pick_device
+from handpose_lib.unet import load_model, save_model
+
+
+def train(device: str | None = None) -> Path:
+    """Train the preset `weights`, or go on where it was stopped; returns the run's folder."""
+    root, folder = find_data("weights")[0], runs_folder() / "weights"
+    trainer = Trainer(PRESETS["weights"], FreiHAND(root, "train"), FreiHAND(root, "val"), folder, pick_device(device))
+    if (folder / "checkpoint.pt").is_file():
+        trainer.resume()
+    trainer.run()
+    return folder
+
+
+def export(folder: Path, project: Path) -> None:
+    """Copy a run's weights, in 16 bits, and its history into the project."""
+    model, metadata = load_model(folder / "best.safetensors")
+    kept = {name: metadata[name] for name in ("image_size", "crop", "upright", "epoch")}
+    with atomic_path(project / "data" / "weights" / "handpose.safetensors") as temporary:
+        save_model(model, temporary, half=True, **kept)
+    shutil.copyfile(folder / "history.csv", project / "figures" / "weights_history.csv")
+
+
+def score_rendered(predictor: HandPosePredictor) -> dict:
+    """Scores on all hands of the bundled sample, which come from another seed than those of the training."""
+    parts = [FreiHAND(sample_root(), split) for split in ("train", "val", "test")]
+    found = torch.cat([predictor([part.image_path(i) for i in range(len(part))])[0] for part in parts])
+    truth = np.concatenate([part.keypoints for part in parts])
+    return {
+        "data": "rendered hands that it never saw (the bundled sample)",
+        "images": len(truth), "hands": parts[0].num_hands,
+        "pck_0.2_bbox": float(pck(found, truth).mean()), "pck_0.1_bbox": float(pck(found, truth, 0.1).mean()),
+        "epe": float(epe(found, truth).mean()) * 128 / 224, "unit": "px of 128",
+        "how": f"whole images through HandPosePredictor, {predictor.passes} looks",
+    }  # fmt: skip
+
+
+def score_real(predictor: HandPosePredictor, folders: list[Path], leave_out: list[str]) -> dict:
+    """Scores on the labelled photographs of all folders together, with a 95 % interval over scenes."""
+    photographs = labelled_photographs(folders[0], leave_out)
+    for folder in folders[1:]:
+        photographs += labelled_photographs(folder, leave_out)
+    result = score(predictor, photographs)
+    return {
+        "data": "real photographs: images of FreiHAND with right labels",
+        "images": result["images"], "scenes": result["scenes"],
+        "pck_0.2_bbox": result["pck_0.2_bbox"], "pck_0.1_bbox": result["pck_0.1_bbox"],
+        "interval": [result["low"], result["high"]], "epe": result["epe"], "unit": "px of 224",
+        "how": f"whole images, no box, {predictor.passes} looks; {result['scenes']} scenes, 95 % interval over them",
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--score", action="store_true", help="train nothing, score the weights that are there")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
+    options = parser.parse_args()
+    project = checkout_root()
+    if project is None:
+        parser.error("this needs a checkout of the project: an installed package has no data/ and figures/ to write to")
+    if not options.score:
+        export(train(options.device), project)
+    predictor = HandPosePredictor.from_pretrained(device=pick_device(options.device))
+    rows = [score_rendered(predictor)]
+    if options.real:
+        rows.append(score_real(predictor, options.real, options.leave_out))
+    report = {"rows": rows, "settings": PRESETS["weights"].to_json()}
+    with atomic_path(project / "figures" / "weights.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    for row in rows:
+        print(f"{row['data']}: PCK@0.2 (bbox) {row['pck_0.2_bbox']:.3f}, mean error {row['epe']:.2f} {row['unit']}")
+
+
+if __name__ == "__main__":
+    main()
