@@ -19,7 +19,7 @@ from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
-from handpose_lib.metrics import auc, epe, normalizer_lengths, pck
+from handpose_lib.metrics import auc, correct, epe, normalizer_lengths, pck
 
 
 def half_precision(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
@@ -128,6 +128,31 @@ class Report:
             error = epe(*chosen, visible=self.visible[of]).nanmean()
             rows.append((version, float(hits), float(error) * 128 / IMAGE_SIZE, float(error), int(of.sum())))
         return pd.DataFrame(rows, columns=["version", "pck_0.2_bbox", "epe_px128", "epe_px224", "images"])
+
+    @property
+    def by_occlusion(self) -> pd.DataFrame:
+        """Per group of keypoints and for `all`: PCK@0.2 (bbox) of seen and of hidden joints, and how many there are.
+
+        Hidden joints are those behind another finger or an object; joints off the image are neither. A group of which
+        no joint is hidden has NaN there.
+
+        Raises: ValueError when the data set does not say which joints are hidden (FreiHAND does not).
+        """
+        if self.occluded is None:
+            raise ValueError(
+                f"the {self.split} set does not say which joints are hidden: it has no training_occluded.json; "
+                "SynthHAND has it"
+            )
+        hidden = torch.from_numpy(self.occluded)
+        within = correct(self.predictions, self.targets, visible=self.visible)
+        rows = {}
+        for group, members in {**GROUPS, "all": tuple(range(len(KEYPOINT_NAMES)))}.items():
+            row = {}
+            for kind, wanted in (("seen", ~hidden), ("hidden", hidden)):
+                chosen = within[:, members][(self.visible & wanted)[:, members]]
+                row |= {f"pck_0.2_bbox_{kind}": float(chosen.mean()), f"count_{kind}": len(chosen)}
+            rows[group] = row
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def worst(self, count: int = 8) -> np.ndarray:
         """Items with the largest mean error relative to their box, worst first (count,)."""

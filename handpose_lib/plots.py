@@ -4,7 +4,7 @@ Each function draws on axes that it is given or makes, and returns the figure, s
 program can save it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -103,8 +103,9 @@ def image_grid(
     truths: Sequence[Any] | None = None,
     columns: int = 4,
     side: float = 2.2,
+    close: bool = False,
 ) -> Figure:
-    """Several images side by side, each as `draw_hand` draws it."""
+    """Several images side by side, each as `draw_hand` draws it; `close`: only the square that holds the points."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * side, rows * side), squeeze=False)
     for ax in axes.flat[len(images) :]:
@@ -117,7 +118,18 @@ def image_grid(
             None if titles is None else titles[i],
             None if truths is None else truths[i],
         )
+        if close:
+            _show_square(ax, np.concatenate([np.asarray(p[i]) for p in (keypoints, truths) if p is not None]))
     return figure
+
+
+def _show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
+    """Limit an image's axes to the square around points (K, 2), moved to lie on the image as far as it can."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    low, high = points.min(0), points.max(0)
+    side = min(room * float((high - low).max()), right - left, bottom - top)
+    x, y = np.clip((low + high - side) / 2, (left, top), (right - side, bottom - side))
+    ax.set(xlim=(x, x + side), ylim=(y + side, y))
 
 
 def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: str | None = None) -> Figure:
@@ -157,13 +169,14 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     for k, value in enumerate(values):
         hatch = HATCHES[finger_of[k]] if k in finger_of else ""
         ax.bar(k, value, color=keypoint_colour(k), hatch=hatch, edgecolor="white", linewidth=0.5)
-        ax.text(k, value + 0.01, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)
+        ax.text(k, 1.05, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)  # above all bars and marks
     ax.plot([], [], "s", color="grey", label=f"{first}: mean {np.nanmean(values):.3f}")
     for (name, other), marker in zip(others, "_x+d", strict=False):
         values = other.pck(threshold, normalizer).numpy()
         ax.plot(place, values, marker, color="black", markersize=8, label=f"{name}: mean {np.nanmean(values):.3f}")
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
-    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})", title="Per-keypoint accuracy")
+    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})")
+    ax.set_title("Per-keypoint accuracy; the numbers are the bars', in %")
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_xlim(-0.7, len(place) - 0.3)
     figure.legend(loc="outside lower center", ncols=len(reports), frameon=False)
@@ -195,12 +208,14 @@ def finger_joint_heatmap(report: Report, column: str = "pck_0.2_bbox", label: st
     return figure
 
 
-def worst_cases(report: Report, images: Sequence[Any], count: int = 8, columns: int = 4) -> Figure:
-    """The items with the largest errors: prediction in colour, truth as hollow circles. `images` are the data set's."""
+def worst_cases(report: Report, images: Sequence[Any] | Mapping[int, Any], count: int = 8, columns: int = 4) -> Figure:
+    """The items with the largest errors: prediction in colour, truth as hollow circles.
+
+    `images` are the data set's, or those of `report.worst(count)` by their number.
+    """
     chosen = report.worst(count)
     titles = [
         f"{report.versions[i]} {report.ids[i]}: {report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]
-    return image_grid(
-        [images[i] for i in chosen], report.predictions[chosen].numpy(), titles, report.targets[chosen].numpy(), columns
-    )
+    predictions, targets = report.predictions[chosen].numpy(), report.targets[chosen].numpy()
+    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, close=True)

@@ -95,7 +95,12 @@ def test_imports_run_one_way():
 
 def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("bundled/synthhand.zip", "course/claims.json", "synthhand/hand_asset.npz"):
+    for needed in (
+        "bundled/synthhand.zip",
+        "bundled/seeds_quick.csv",
+        "course/claims.json",
+        "synthhand/hand_asset.npz",
+    ):
         assert f"handpose_lib/{needed}" in names
     assert not [name for name in names if name.startswith(("tests", "notebooks", "runs"))]
 

@@ -67,3 +67,15 @@ def test_worst_cases_show_truth_and_prediction(report: Report, tiny_val: FreiHAN
     figure = plots.worst_cases(report, images, count=3, columns=3)
     assert len([ax for ax in figure.axes if ax.get_visible()]) == 3
     assert all("px of 224" in ax.get_title() for ax in figure.axes)
+
+
+def test_a_close_look_is_a_square_on_the_image_that_holds_all_points():
+    image = np.zeros((100, 140, 3), np.uint8)
+    points = np.stack([np.linspace(2, 30, 21), np.linspace(60, 97, 21)], -1)
+    truth = points + np.array([25.0, 0.0])
+    ax = plots.image_grid([image], [points], truths=[truth], columns=1, close=True).axes[0]
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert right - left == pytest.approx(bottom - top) and right - left == pytest.approx(1.25 * 53)
+    assert left >= -0.5 and bottom <= 99.5, "the square leaves the image"
+    both = np.concatenate([points, truth])
+    assert (both >= (left, top)).all() and (both <= (right, bottom)).all()

@@ -1,0 +1,155 @@
+"""What chapter 07 draws beyond `plots`: normalisers, intervals, seeds, joints seen and hidden, a published table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from handpose_lib.augment import compose, inverse, warp_images, warp_keypoints
+from handpose_lib.evaluate import Report
+from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
+from handpose_lib.loader import HandBatches
+
+# PCK@0.2 by box diagonal on rows 30,000-32,559 of FreiHAND's training set, as the authors of
+# https://github.com/DanielTheProgrammerGuy/PyTorch_HandPoseEstimation published it: wrist, then finger by finger from
+# the palm to the tip. Cited, not measured here.
+PUBLISHED_PCK = pd.Series(
+    np.array([
+        99.1,
+        98.2, 97.7, 96.4, 90.8,
+        98.3, 97.5, 96.6, 92.1,
+        99.4, 98.9, 97.7, 94.1,
+        98.6, 98.7, 97.7, 94.0,
+        98.1, 97.9, 96.7, 93.1,
+    ]) / 100,
+    index=list(KEYPOINT_NAMES),
+)  # fmt: skip
+
+MARKERS = ("o", "s", "^", "D")
+FILLS = ({"color": "#0072B2"}, {"color": "white", "hatch": "//"}, {"color": "#BBBBBB", "hatch": ".."})
+
+
+@torch.inference_mode()
+def predict_turned(model: nn.Module, batches: HandBatches, degrees: float, zoom: float) -> Tensor:
+    """Keypoints (M, 21, 2) px of the 224 image that a network finds in images turned and zoomed about their middle."""
+    middle = (batches.size[0] - 1) / 2
+    angle = np.radians(degrees)
+    turn = zoom * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    about_middle = torch.cat([turn, middle - turn.sum(1, keepdim=True) * middle], dim=1)[None].float()  # (1, 2, 3)
+    found = []
+    for batch in batches.in_order():
+        change = about_middle.to(batches.device).expand(len(batch.images), 2, 3)
+        keypoints, _ = decode_heatmaps(model(warp_images(batch.images, change)).float())
+        found.append(warp_keypoints(keypoints, inverse(compose(change, batch.from_full))).cpu())
+    return torch.cat(found)
+
+
+def finger_joint_grid(values: Mapping[str, Any], label: str) -> Figure:
+    """Finger x joint heat maps side by side on one scale, each from 21 values; the wrist's is in the title."""
+    arrays = {name: np.asarray(each, dtype=float) for name, each in values.items()}
+    lowest = min(each.min() for each in arrays.values())
+    figure, axes = plt.subplots(1, len(arrays), figsize=(3.5 * len(arrays) + 0.8, 3.4), squeeze=False)
+    for ax, (name, each) in zip(axes[0], arrays.items(), strict=True):
+        frame = pd.DataFrame([each[list(members)] for members in FINGERS.values()], list(FINGERS))
+        sns.heatmap(
+            frame, vmin=np.floor(10 * lowest) / 10, vmax=1, annot=True, fmt=".2f", cmap="viridis", ax=ax,
+            cbar=False, linewidths=1, xticklabels=["1\n(palm)", "2", "3", "4\n(tip)"],
+        )  # fmt: skip
+        ax.set(title=f"{name}\nwrist: {each[0]:.2f}", xlabel="joint, from the palm to the tip")
+        ax.tick_params(axis="y", rotation=0)
+        ax.tick_params(axis="x", rotation=0)
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, label=label, shrink=0.9)
+    return figure
+
+
+def grouped_bars(scores: pd.DataFrame, xlabel: str, ylabel: str, width: float = 6.0) -> Figure:
+    """One group of bars a row of `scores`, one bar a column, each with its value written on it; values from 0 to 1."""
+    ax = scores.plot.bar(figsize=(width, 3.2), rot=0, ylim=(0, 1.08), width=0.8, edgecolor="black", legend=False)
+    for bars, fill in zip(ax.containers, FILLS, strict=False):
+        plt.setp(bars, facecolor=fill["color"], hatch=fill.get("hatch", ""))
+        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yticks=np.linspace(0, 1, 6))
+    if scores.shape[1] > 1:
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return ax.figure
+
+
+def keypoint_intervals(rows: Mapping[str, tuple[Any, Any, Any]], ylabel: str = "PCK@0.2 (bbox)") -> Figure:
+    """For each keypoint a dot and its interval, one beside the other for each row: name -> (middle, low, high)."""
+    figure, ax = plt.subplots(figsize=(10, 3.6))
+    offsets = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.24
+    colours = ("black", "#D55E00", "#0072B2", "#009E73")
+    for (name, ends), offset, marker, colour in zip(rows.items(), offsets, MARKERS, colours, strict=False):
+        middle, low, high = (np.asarray(each, dtype=float) for each in ends)
+        ax.errorbar(
+            np.arange(len(middle)) + offset, middle, yerr=[middle - low, high - middle], fmt=marker, markersize=4,
+            color=colour, markerfacecolor=colour if marker == "o" else "white", capsize=2.5, linewidth=1.2, label=name,
+        )  # fmt: skip
+    _keypoint_axis(ax, ylabel)
+    figure.legend(loc="outside upper center", ncols=len(rows), frameon=False)
+    return figure
+
+
+def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -> Figure:
+    """PCK of each keypoint for the reader's network (bars) and for recorded runs with other seeds (a mark each).
+
+    `own` (21,); `seeds` has the columns seed, keypoint and pck_0.2_bbox, see `handpose_lib.course.seeds`.
+    """
+    figure, ax = plt.subplots(figsize=(10, 3.6))
+    own = np.asarray(own, dtype=float)
+    ax.bar(range(len(own)), own, color="#DDDDDD", edgecolor="black", label=f"yours: mean {own.mean():.2f}")
+    for (seed, table), marker in zip(seeds.groupby("seed"), ("_", "x", "+", "d"), strict=False):
+        values = table.set_index("keypoint")["pck_0.2_bbox"].reindex(list(KEYPOINT_NAMES))
+        label = f"recorded, seed {seed}: mean {values.mean():.2f}"
+        ax.plot(range(len(values)), values, marker, color="black", markersize=7, markerfacecolor="white", label=label)
+    _keypoint_axis(ax, ylabel)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
+    """PCK of seen and of hidden joints in each group of keypoints, a panel a report; the bars' numbers are counts.
+
+    ValueError when a report's data set does not say which joints are hidden.
+    """
+    figure, axes = plt.subplots(1, len(reports), figsize=(5 * len(reports), 3.4), sharey=True, squeeze=False)
+    for ax, (name, report) in zip(axes[0], reports.items(), strict=True):
+        table = report.by_occlusion
+        place = np.arange(len(table))
+        for shift, kind, fill in ((-0.2, "seen", FILLS[0]), (0.2, "hidden", FILLS[1])):
+            bars = ax.bar(place + shift, table[f"pck_0.2_bbox_{kind}"], 0.38, edgecolor="black", label=kind, **fill)
+            ax.bar_label(bars, [f"{n:,}" for n in table[f"count_{kind}"]], padding=2, fontsize=7)
+        ax.set_xticks(place, table.index)
+        ax.set(title=name, ylim=(0, 1.08), yticks=np.linspace(0, 1, 6), xlabel="group of keypoints")
+    axes[0, 0].set_ylabel("PCK@0.2 (bbox)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def chosen_and_fresh(chosen: Any, fresh: Any) -> Figure:
+    """Score of the best candidate on the hands it was chosen on, against its score on other hands, a pair a draw."""
+    figure, ax = plt.subplots(figsize=(5.4, 3.2))
+    chosen, fresh = np.asarray(chosen, dtype=float), np.asarray(fresh, dtype=float)
+    bins = np.linspace(min(chosen.min(), fresh.min()), max(chosen.max(), fresh.max()), 40)
+    for values, name, style in (
+        (fresh, "on other hands", {"color": "#0072B2", "alpha": 0.5}),
+        (chosen, "on the hands it was chosen on", {"histtype": "step", "color": "black", "linewidth": 1.8}),
+    ):
+        ax.hist(values, bins, label=f"{name}: mean {values.mean():.3f}", **style)
+    ax.set(xlabel="PCK@0.2 (bbox) of the chosen candidate", ylabel="random halves")
+    figure.legend(loc="outside upper center", frameon=False)
+    return figure
+
+
+def _keypoint_axis(ax: plt.Axes, ylabel: str, names: Sequence[str] = KEYPOINT_NAMES) -> None:
+    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    ax.set(ylabel=ylabel, ylim=(0, 1.05), xlim=(-0.7, len(names) - 0.3), yticks=np.linspace(0, 1, 6))
+    for edge in (members[0] - 0.5 for members in FINGERS.values()):
+        ax.axvline(edge, color="#CCCCCC", linewidth=0.7, zorder=0)

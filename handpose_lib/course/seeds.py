@@ -1,0 +1,67 @@
+"""The same settings trained with other seeds: what chapter 07 compares the reader's own network with.
+
+    python -m handpose_lib.course.seeds --seeds 1 2 3 --out figures/seeds_quick.csv
+
+trains each (or loads it, if that was done before), scores it on the test hands and writes one line a keypoint.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from handpose_lib.course.presets import find_data
+from handpose_lib.evaluate import evaluate
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.settings import PRESETS, TrainSettings
+from handpose_lib.storage import atomic_path, checkout_root, runs_folder
+from handpose_lib.train import train_or_load
+
+COLUMNS = ("seed", "keypoint", "pck_0.2_bbox", "epe_px128", "count")
+SEEDS_FILE = "seeds_quick.csv"
+
+
+def score_seeds(settings: TrainSettings, root: Path, runs: Path, seeds: Sequence[int]) -> pd.DataFrame:
+    """Train `settings` once a seed on the data at `root` and score each on its test hands.
+
+    Returns: a row for each seed and keypoint, with COLUMNS; PCK as a share, errors in px of 128.
+    """
+    train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
+    tables = []
+    for seed in seeds:
+        model, _ = train_or_load(replace(settings, seed=seed), train_set, val_set, runs)
+        report = evaluate(model, test_set)
+        tables.append(report.table.assign(seed=seed)[list(COLUMNS)])
+    return pd.concat(tables, ignore_index=True)
+
+
+def recorded_seeds() -> pd.DataFrame:
+    """What `score_seeds` wrote for the quick preset and seeds 1, 2 and 3, from the checkout or the installed package.
+
+    Raises: FileNotFoundError when it is in neither place.
+    """
+    root = checkout_root()
+    places = [root / "figures" / SEEDS_FILE] if root else []
+    places.append(Path(__file__).resolve().parent.parent / "bundled" / SEEDS_FILE)
+    for path in places:
+        if path.is_file():
+            return pd.read_csv(path)
+    raise FileNotFoundError(f"{SEEDS_FILE} is not at {' nor '.join(map(str, places))}: reinstall, or restore figures/")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, score and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    options = parser.parse_args(arguments)
+    table = score_seeds(PRESETS["quick"], find_data("quick")[0], runs_folder(), options.seeds)
+    with atomic_path(options.out) as temporary:
+        table.round(5).to_csv(temporary, index=False)
+    print(table.groupby("seed")[["pck_0.2_bbox", "epe_px128"]].mean().round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
