@@ -28,10 +28,12 @@ from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings
+from handpose_lib.synthhand import write_dataset
 from handpose_lib.train import Trainer
 from handpose_lib.unet import UNet2DHandPose
 
 SIGMA = 2.0
+HANDS_PER_SECOND = 25.0  # what row g is measured against: 10,000 hands in less than seven minutes
 
 
 class ConventionalSamples(Dataset):
@@ -256,6 +258,17 @@ class Bench:
         together = sum(row["seconds"][0] for row in self.rows[-2:])
         self.add("d", "rendering and decoding together / a training step", [together / step_seconds])
 
+    def rendering_of_hands(self, hands: int = 150) -> None:
+        """Row g: unique hands rendered a second, each in four versions of 224 px, on all cores."""
+        rates = []
+        for seed in range(3):
+            with tempfile.TemporaryDirectory() as folder:
+                begin = time.perf_counter()
+                write_dataset(Path(folder) / "hands", hands, seed=seed, progress=False)
+                rates.append(hands / (time.perf_counter() - begin))
+        what = f"rendered hands a second, in four versions each / {HANDS_PER_SECOND:g}"
+        self.add("g", what, [rate / HANDS_PER_SECOND for rate in rates], hands_per_second=statistics.median(rates))
+
 
 def medians(pairs: Sequence[tuple[float, float]]) -> list[float]:
     """The median of the first and of the second numbers."""
@@ -315,6 +328,8 @@ def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
         bench.data_path()
         bench.loss()
         bench.heatmaps(seconds)
+        if device.type == "cpu":  # which renders the hands
+            bench.rendering_of_hands()
         report["devices"][device.type] = {"name": name, "settings": bench.settings.to_json(), "rows": bench.rows}
     if len(devices) == 2:
         # The same narrow network on both: the CPU's settings, the GPU's time.

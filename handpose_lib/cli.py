@@ -1,4 +1,4 @@
-"""The command line, `handpose data | train | evaluate | predict | bench | figures`: each command calls the library."""
+"""The command line: `handpose data | train | evaluate | predict | reproduce | bench | figures`."""
 
 import argparse
 import json
@@ -12,15 +12,15 @@ import torch
 
 from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
-from handpose_lib.course.presets import find_data
+from handpose_lib.course.presets import find_data, freihand_root
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
-from handpose_lib.storage import atomic_path, checkout_root
+from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
-from handpose_lib.train import pick_device
-from handpose_lib.unet import load_model
+from handpose_lib.train import chosen_settings, pick_device, train_or_load
+from handpose_lib.unet import UNet2DHandPose, load_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     guess.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     guess.add_argument("--out", type=Path, required=True, help="folder for keypoints.json and the drawn pictures")
     guess.set_defaults(run=_predict)
+
+    whole = commands.add_parser("reproduce", help="FreiHAND from its files to the per-keypoint table of its test rows")
+    train_command.add_arguments(whole)
+    whole.add_argument("--results", type=Path, help="folder for the CSV and the PNG (default: runs/results)")
+    whole.set_defaults(run=_reproduce, preset="full")
 
     bench_parser = commands.add_parser("bench", help="measure the training engine here: ratios")
     _add_root(bench_parser)
@@ -201,15 +206,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         model = load_model(options.weights, device)[0]
     else:
         model = HandPosePredictor.from_pretrained(device=device)
-    root = options.root or find_data("quick")[0]
-    dataset = FreiHAND(root, options.split)
-    report = evaluate(model, dataset, method=options.method)
+    dataset = FreiHAND(options.root or find_data("quick")[0], options.split)
+    _score(model, dataset, options.out or (options.weights.parent if options.weights else Path.cwd()), options.method)
+
+
+def _score(
+    model: UNet2DHandPose | HandPosePredictor, dataset: FreiHAND, folder: Path, method: str = "local_peak"
+) -> None:
+    """Writes the per-keypoint table and plot of a data set, and prints what matters in them."""
+    report = evaluate(model, dataset, method=method)
     reports = {"model": report}
-    if options.split != "train" and options.split != "evaluation":
-        reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(root, "train")))
-    folder = options.out or (options.weights.parent if options.weights else Path.cwd())
+    if dataset.split in ("val", "test"):
+        reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(dataset.root, "train")))
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"per_keypoint_{options.split}"
+    name = f"per_keypoint_{dataset.split}"
     report.table.to_csv(folder / f"{name}.csv", index=False)
     plots.use_style()
     plots.per_keypoint_bars(reports).savefig(folder / f"{name}.png")
@@ -218,8 +228,23 @@ def _evaluate(options: argparse.Namespace) -> None:
     for label, each in reports.items():
         s = each.summary
         scores = f"PCK@0.2 (bbox) {s['pck_0.2_bbox']:.3f}, error {s['epe_px128']:.2f} px of 128"
-        print(f"{label}: {scores}, {options.split} split of {root}")
+        print(f"{label}: {scores}, {dataset.split} split of {dataset.root}")
     print(f"table and plot: {folder / name}.csv and .png")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    """Trains (goes on with, or loads) the preset on FreiHAND and scores it on the test rows."""
+    root = options.root or freihand_root()
+    if root is None:
+        raise FileNotFoundError(
+            "no FreiHAND in data/FreiHAND_pub_v2: get it with `handpose data freihand`, or name its folder by "
+            "--root or HANDPOSE_FREIHAND_ROOT"
+        )
+    train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
+    runs = options.out or runs_folder()
+    model, run = train_or_load(chosen_settings(options), train_set, val_set, runs, options.device)
+    print(f"weights: {run / 'best.safetensors'}")
+    _score(model, test_set, options.results or runs_folder() / "results")
 
 
 if __name__ == "__main__":

@@ -42,11 +42,19 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
     keypoints = torch.nan_to_num(_at_least_float32(keypoints), nan=FAR, posinf=FAR, neginf=-FAR)
     columns = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
     rows = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
-    along_x = torch.exp((columns - keypoints[..., 0, None]).square() / (-2 * sigma**2))  # (B, K, W)
-    along_y = torch.exp((rows - keypoints[..., 1, None]).square() / (-2 * sigma**2))  # (B, K, H)
-    # Below 1e-19 a product could be a denormal number, which takes a CPU a hundred times as long as any other.
-    along_x, along_y = (torch.where(along < 1e-19, 0, along) for along in (along_x, along_y))
+    along_x = _gaussian(columns - keypoints[..., 0, None], sigma)  # (B, K, W)
+    along_y = _gaussian(rows - keypoints[..., 1, None], sigma)  # (B, K, H)
     return torch.mul(along_y[..., :, None], along_x[..., None, :], out=out)  # (B, K, H, W)
+
+
+def _gaussian(offset: Tensor, sigma: float) -> Tensor:
+    """exp(-offset^2 / (2 sigma^2)), and 0 where that is below 1e-19.
+
+    A product of two smaller ones could be a denormal number, which takes a CPU a hundred times as long as any other;
+    so does the exponential of a number so low that its own result would be one, hence the clamp.
+    """
+    value = (offset.square() / (-2 * sigma**2)).clamp(min=-50).exp()
+    return torch.where(value < 1e-19, 0, value)
 
 
 def decode_heatmaps(

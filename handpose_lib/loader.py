@@ -88,9 +88,6 @@ def _decode_into(array: np.ndarray, dataset: FreiHAND, index: int) -> None:
     array[index] = image.numpy()
 
 
-PIECE = 8  # images
-
-
 @dataclass
 class Batch:
     """One batch on the device, ready for the network."""
@@ -228,15 +225,18 @@ class HandBatches:
     def _batches(self, indices: Sequence[Tensor], epoch: int | None) -> Iterator[Batch]:
         if self.resident:
             for index in indices:
-                yield self._make(index, self.images[index.to(self.images.device)], epoch)
+                yield self._make(index, self.images.index_select(0, index.to(self.images.device)), epoch)
             return
         with ThreadPoolExecutor(1) as pool:  # gathers one batch ahead
             waiting = None
             for index in [*indices, None]:
-                ahead = None if index is None else pool.submit(lambda index=index: self.images[index].pin_memory())
+                ahead = None if index is None else pool.submit(self._pinned, index)
                 if waiting is not None:
                     yield self._make(waiting[0], waiting[1].result().to(self.device, non_blocking=True), epoch)
                 waiting = (index, ahead)
+
+    def _pinned(self, index: Tensor) -> Tensor:
+        return self.images.index_select(0, index).pin_memory()
 
     def _make(self, index: Tensor, images: Tensor, epoch: int | None) -> Batch:
         keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
@@ -252,10 +252,7 @@ class HandBatches:
         if augmented or self.crop or images.shape[-2:] != self.size:
             from_source = augment.compose(from_full, augment.inverse(self.to_source))
             colours = augment.for_bytes(colours).to(self.device)
-            # A CPU does it in pieces that stay in its cache and in memory it already has; a GPU all at once.
-            count = PIECE if self.device.type == "cpu" else len(images)
-            pieces = zip(*(part.split(count) for part in (images, from_source, colours)), strict=True)
-            images = torch.cat([self._augmented(*piece) for piece in pieces])
+            images = augment.warp_and_recolour(images, from_source, colours, self.size)
         else:
             images = augment.normalize(images.float().div_(255))
         if keypoints is None:
@@ -269,8 +266,3 @@ class HandBatches:
             up = hand_direction(keypoints) if self.upright else None
             return augment.crop_matrices(keypoints, self.crop, self.size, up)
         return augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size).to(self.device).expand(count, -1, -1)
-
-    def _augmented(self, images: Tensor, matrices: Tensor, colours: Tensor) -> Tensor:
-        """Images uint8 (b, 3, H, W) -> warped, recoloured and normalised, float32 (b, 3, S, S)."""
-        warped = augment.warp_images(images.float(), matrices, self.size)
-        return augment.jitter_colours(warped, colours, augment.NORMALIZED_LIMITS)

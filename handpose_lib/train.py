@@ -398,11 +398,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, choices=PRECISIONS, help="instead of the preset's")
 
 
-def run_command(options: argparse.Namespace) -> None:
-    """Train as the options say; started by torchrun, together with the other processes."""
+def chosen_settings(options: argparse.Namespace) -> TrainSettings:
+    """The preset of these options, with what else they say."""
     names = [option.name for option in dataclasses.fields(TrainSettings)]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-    settings = dataclasses.replace(PRESETS[options.preset], **given)
+    return dataclasses.replace(PRESETS[options.preset], **given)
+
+
+def run_command(options: argparse.Namespace) -> None:
+    """Train as the options say; started by torchrun, together with the other processes."""
+    settings = chosen_settings(options)
     device = pick_device(options.device)
     if "RANK" in os.environ:  # torchrun
         if device.type == "cuda":

@@ -33,6 +33,24 @@ def test_the_loops_that_we_compare_with_compute_the_same():
     assert bench.textbook_awing(pred, target).item() == pytest.approx(AdaptiveWingLoss()(pred, target).item(), rel=1e-4)
 
 
+def test_the_row_of_rendered_hands_counts_what_was_written(bundled_root: Path, monkeypatch: pytest.MonkeyPatch):
+    written = []
+    write_dataset = bench.write_dataset
+
+    def watched(out: Path, hands: int, **options) -> Path:
+        write_dataset(out, hands, workers=1, **options)
+        written.append(len(list((out / "training" / "rgb").glob("*.jpg"))))
+        return out
+
+    monkeypatch.setattr(bench, "write_dataset", watched)
+    rows = bench.Bench(bundled_root, torch.device("cpu"))
+    rows.rendering_of_hands(hands=2)
+    assert written == [8, 8, 8]  # four versions each
+    (row,) = rows.rows
+    assert row["row"] == "g" and row["ratio"] == pytest.approx(row["hands_per_second"] / bench.HANDS_PER_SECOND)
+    assert row["low"] > 0
+
+
 def test_a_row_holds_the_median_ratio_and_its_middle_half(bundled_root: Path, capsys):
     rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=3)
     assert rows.add("x", "test", [1.0, 2.0, 3.0, 4.0, 10.0]) == 3.0

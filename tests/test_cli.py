@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,11 @@ from trees import make_tree
 
 from handpose_lib import cli
 from handpose_lib.cli import main
-from handpose_lib.freihand import FreiHAND
+from handpose_lib.course import presets
+from handpose_lib.freihand import FreiHAND, split_rows
 from handpose_lib.keypoints import KEYPOINT_NAMES
 
+MAKEFILE = Path(__file__).parent.parent / "Makefile"
 SMALL = ["--image-size", "32", "--width", "4", "--depth", "2", "--batch-size", "8", "--epochs", "1"]
 
 
@@ -57,6 +60,30 @@ def test_train_then_evaluate_writes_the_per_keypoint_table_and_plot(tiny_root: P
     assert tuple(table["keypoint"]) == KEYPOINT_NAMES
     assert cv2.imread(str(tmp_path / "scores" / "per_keypoint_test.png")) is not None
     assert "mean hand: PCK@0.2 (bbox)" in capsys.readouterr().out
+
+
+def test_reproduce_goes_from_freihands_files_to_the_per_keypoint_table(tiny_root: Path, tmp_path: Path, monkeypatch):
+    (command,) = re.findall(r"^reproduce:.*\n\t\$\(BIN\)/handpose (.*)$", MAKEFILE.read_text(), re.MULTILINE)
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tiny_root))
+    places = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--device", "cpu"]
+    main([*command.split(), *places, *SMALL])
+    table = pd.read_csv(tmp_path / "results" / "per_keypoint_test.csv")
+    assert tuple(table["keypoint"]) == KEYPOINT_NAMES
+    assert (table["count"] == 4 * len(split_rows(12, "test"))).all()
+    assert cv2.imread(str(tmp_path / "results" / "per_keypoint_test.png")) is not None
+    (run,) = (tmp_path / "runs").glob("unet4_32px_*/")
+    weights = (run / "best.safetensors").stat().st_mtime_ns
+    main([*command.split(), *places, *SMALL])  # nothing is trained twice
+    assert (run / "best.safetensors").stat().st_mtime_ns == weights
+
+
+def test_reproduce_without_freihand_says_how_to_get_it(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.delenv("HANDPOSE_FREIHAND_ROOT", raising=False)
+    monkeypatch.setattr(presets, "checkout_root", lambda: tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["reproduce"])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and "handpose data freihand" in error and "HANDPOSE_FREIHAND_ROOT" in error
 
 
 def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path: Path, capsys):

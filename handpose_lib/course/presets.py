@@ -49,19 +49,25 @@ def preset_name() -> str:
     return name
 
 
+def freihand_root() -> Path | None:
+    """FreiHAND's folder: `$HANDPOSE_FREIHAND_ROOT`, else `data/FreiHAND_pub_v2` if it holds a data set, else None."""
+    base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
+    named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
+    if named:
+        return base / Path(named).expanduser()
+    local = base / "data" / "FreiHAND_pub_v2"
+    return local if (local / "training_K.json").is_file() else None
+
+
 def find_data(preset: str) -> tuple[Path, str]:
     """Folder and name of the data that a preset uses; renders or unpacks them on first use."""
     if preset == "quick":
         return sample_root(), "SynthHAND sample"
     if preset == "weights":
         return write_dataset(runs_folder() / f"synthhand-{WEIGHTS_HANDS}", WEIGHTS_HANDS, seed=7), "SynthHAND"
-    named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
-    base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
-    if named:
-        return base / Path(named).expanduser(), "FreiHAND"
-    local = base / "data" / "FreiHAND_pub_v2"
-    if (local / "training_K.json").is_file():
-        return local, "FreiHAND"
+    real = freihand_root()
+    if real is not None:
+        return real, "FreiHAND"
     large = runs_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
     write_dataset(large, FULL_SYNTH_HANDS, seed=1)
     return large, "SynthHAND"
