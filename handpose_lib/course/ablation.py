@@ -42,7 +42,7 @@ class Row:
         if not self.colour_jitter:
             augmentation = replace(augmentation, brightness=0.0, contrast=0.0, saturation=0.0, tint=0.0)
         return replace(
-            base, image_size=48, source_size=96, width=16, depth=3, epochs=6, sigma_start=4.0, sigma_end=1.5,
+            base, image_size=48, source_size=96, width=16, depth=3, epochs=4, sigma_start=4.0, sigma_end=1.5,
             ema_decay=0.99, augmentation=augmentation, seed=seed,
         )  # fmt: skip
 
@@ -86,7 +86,7 @@ def _one(
     samples = int(read_history(folder / "history.csv")[-1]["step"]) * settings.batch_size
     predictor = HandPosePredictor.from_pretrained(folder / "best.safetensors")
     shutil.rmtree(folder)
-    rendered = evaluate(predictor, FreiHAND(sample_root(), "train", versions=("hom", "sample", "auto")))
+    rendered = evaluate(predictor, FreiHAND(sample_root(), "train", versions="auto"))
     results = {"rendered hands": (len(rendered.predictions), rendered.summary)}
     if photographs is not None:
         results["real hands"] = (len(photographs.files), score(predictor, photographs))
