@@ -70,9 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     guess.set_defaults(run=_predict)
 
     whole = commands.add_parser("reproduce", help="FreiHAND from its files to the per-keypoint table of its test rows")
-    train_command.add_arguments(whole)
+    train_command.add_setting_arguments(whole, "full")
+    whole.add_argument("--root", type=Path, help="FreiHAND (default: HANDPOSE_FREIHAND_ROOT or data/FreiHAND_pub_v2)")
+    whole.add_argument("--runs", type=Path, default=runs_folder(), help="where the run's folder goes (default: runs/)")
     whole.add_argument("--results", type=Path, help="folder for the CSV and the PNG (default: runs/results)")
-    whole.set_defaults(run=_reproduce, preset="full")
+    whole.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    whole.set_defaults(run=_reproduce)
 
     bench_parser = commands.add_parser("bench", help="measure the training engine here: ratios")
     _add_root(bench_parser)
@@ -241,8 +244,7 @@ def _reproduce(options: argparse.Namespace) -> None:
             "--root or HANDPOSE_FREIHAND_ROOT"
         )
     train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
-    runs = options.out or runs_folder()
-    model, run = train_or_load(chosen_settings(options), train_set, val_set, runs, options.device)
+    model, run = train_or_load(chosen_settings(options), train_set, val_set, options.runs, options.device)
     print(f"weights: {run / 'best.safetensors'}")
     _score(model, test_set, options.results or runs_folder() / "results")
 

@@ -381,13 +381,18 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose train`, among them one a setting."""
-    parser.add_argument("--preset", choices=PRESETS, default="quick", help="settings to start from (default: quick)")
+    add_setting_arguments(parser, "quick")
     parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the preset's)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
     parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
+    """Options that `chosen_settings` reads: a preset, and one for each setting."""
+    parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from (default: {preset})")
     for option in dataclasses.fields(TrainSettings):
         flag = f"--{option.name.replace('_', '-')}"
         if option.type is bool:

@@ -65,7 +65,7 @@ def test_train_then_evaluate_writes_the_per_keypoint_table_and_plot(tiny_root: P
 def test_reproduce_goes_from_freihands_files_to_the_per_keypoint_table(tiny_root: Path, tmp_path: Path, monkeypatch):
     (command,) = re.findall(r"^reproduce:.*\n\t\$\(BIN\)/handpose (.*)$", MAKEFILE.read_text(), re.MULTILINE)
     monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tiny_root))
-    places = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--device", "cpu"]
+    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--device", "cpu"]
     main([*command.split(), *places, *SMALL])
     table = pd.read_csv(tmp_path / "results" / "per_keypoint_test.csv")
     assert tuple(table["keypoint"]) == KEYPOINT_NAMES
