@@ -199,7 +199,8 @@ def _figures(options: argparse.Namespace) -> None:
     root = checkout_root()
     if root is None:
         raise ValueError("figures/ and the README are in a checkout of the project, and this is an installed package")
-    for path in figures.write_all(root / "README.md", root / "figures", options.results):
+    pages = [root / "README.md", root / "data" / "weights" / "README.md"]
+    for path in figures.write_all(pages, root / "figures", options.results):
         print(path.relative_to(root))
 
 

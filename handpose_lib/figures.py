@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -36,8 +36,10 @@ NOT_MEASURED = "not measured"
 HASH = "Source"  # the name of a picture's note
 
 
-def write_all(readme: Path, folder: Path, results: Path | None = None) -> list[Path]:
-    """Make all pictures in `folder` and all tables of `readme` anew; returns the files that were written.
+def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) -> list[Path]:
+    """Make all pictures in `folder` and all tables of the pages anew; returns the files that were written.
+
+    `pages`: the README, and the card of the bundled weights.
 
     `results`: where chapter 07 left its CSV, which is then copied into `folder` first.
 
@@ -53,8 +55,9 @@ def write_all(readme: Path, folder: Path, results: Path | None = None) -> list[P
         jpeg = {"pil_kwargs": {"comment": note, "quality": 88}}
         figure.savefig(folder / name, **(jpeg if name.endswith(".jpg") else {"metadata": {HASH: note}}))
         plt.close(figure)
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), folder), encoding="utf-8")
-    return [*(folder / name for name in PICTURES), readme]
+    for page in pages:
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), folder), encoding="utf-8")
+    return [*(folder / name for name in PICTURES), *pages]
 
 
 def source_hash(name: str, folder: Path) -> str:

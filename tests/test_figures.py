@@ -16,6 +16,10 @@ README = ROOT / "README.md"
 
 
 def test_the_readmes_tables_are_those_of_the_files():
+    card = (ROOT / "data" / "weights" / "README.md").read_text(encoding="utf-8")
+    assert figures.with_tables(card, ROOT / "figures") == card, (
+        "the weights' card is out of date: run `handpose figures`"
+    )
     text = README.read_text(encoding="utf-8")
     assert {"bench", "weights"} <= set(re.findall(r"<!-- table: (\S+) -->", text))
     assert figures.with_tables(text, ROOT / "figures") == text, "README.md is out of date: run `handpose figures`"
@@ -43,7 +47,7 @@ def copy(tmp_path: Path) -> Path:
 def test_write_all_makes_pictures_and_tables_anew(copy: Path):
     folder = copy / "figures"
     (copy / "README.md").write_text("a\n<!-- table: bench -->\nold\n<!-- /table -->\nb\n")
-    written = figures.write_all(copy / "README.md", folder)
+    written = figures.write_all([copy / "README.md"], folder)
     assert [path.name for path in written] == [*figures.PICTURES, "README.md"]
     for name in figures.PICTURES:
         assert cv2.imread(str(folder / name)).std() > 10
@@ -78,10 +82,10 @@ def test_another_bench_makes_the_readme_out_of_date(copy: Path):
 def test_results_of_chapter_07_are_copied_first(copy: Path, tmp_path_factory: pytest.TempPathFactory):
     results = tmp_path_factory.mktemp("results")
     with pytest.raises(FileNotFoundError, match="make notebooks CHAPTER=07"):
-        figures.write_all(copy / "README.md", copy / "figures", results)
+        figures.write_all([copy / "README.md"], copy / "figures", results)
     table = pd.read_csv(copy / "figures" / "per_keypoint_accuracy.csv").assign(**{"pck_0.2_bbox": 0.5})
     table.to_csv(results / "per_keypoint_accuracy.csv", index=False)
-    figures.write_all(copy / "README.md", copy / "figures", results)
+    figures.write_all([copy / "README.md"], copy / "figures", results)
     assert (pd.read_csv(copy / "figures" / "per_keypoint_accuracy.csv")["pck_0.2_bbox"] == 0.5).all()
 
 
