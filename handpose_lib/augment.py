@@ -6,10 +6,8 @@ centre of an image of side S is (S - 1) / 2. Told in `notebooks/03_augmentation.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -184,8 +182,9 @@ def for_bytes(matrices: Tensor) -> Tensor:
 def warp_and_recolour(images: Tensor, matrices: Tensor, colours: Tensor, size: tuple[int, int]) -> Tensor:
     """`warp_images` and `jitter_colours` in one: from bytes to what the network sees.
 
-    A GPU does each of the two for the whole batch at once. A CPU is faster with one image at a time, which stays in
-    its cache from the first step to the last, on each of torch's threads; OpenCV does the warp there.
+    The weights of a bilinear mean add up to 1, so channels can be mixed before the warp as well as after it. Only the
+    offset waits: what lies beyond the image is black first and recoloured then. So the warp's output, to which the
+    rest is done in place, is the one new large tensor that stays; on a CPU fresh memory costs as much as the warp.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -193,28 +192,11 @@ def warp_and_recolour(images: Tensor, matrices: Tensor, colours: Tensor, size: t
         colours: (B, 3, 4), as `for_bytes` makes them.
         size: (H, W) of the output.
 
-    Returns: (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`; on a CPU channels-last.
+    Returns: (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`.
     """
-    if images.device.type != "cpu":
-        return jitter_colours(warp_images(images.float(), matrices, size), colours, NORMALIZED_LIMITS)
-    out = torch.empty(len(images), *size, 3)  # (B, H, W, 3)
-    sources, pictures = images.numpy(), out.numpy()
-    maps, mixes = matrices.double().numpy(), colours.numpy()
-
-    def work(samples: range) -> None:
-        for i in samples:
-            source = cv2.merge(sources[i]).astype(np.float32)  # (H, W, 3)
-            warped = cv2.warpAffine(source, maps[i], size[::-1])  # bilinear, black where nothing is
-            cv2.transform(warped, mixes[i], dst=pictures[i])
-            np.clip(pictures[i], *NORMALIZED_LIMITS, out=pictures[i])
-
-    threads = min(torch.get_num_threads(), len(images))
-    if threads <= 1:
-        work(range(len(images)))
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [range(i, len(images), threads) for i in range(threads)]))
-    return out.permute(0, 3, 1, 2)
+    mixed = torch.bmm(colours[..., :3], images.float().flatten(2)).view(images.shape)
+    warped = warp_images(mixed, matrices, size)
+    return warped.add_(colours[..., 3:, None]).clamp_(*NORMALIZED_LIMITS)
 
 
 def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:

@@ -298,6 +298,17 @@ class Trainer:
             setattr(self, name, state["where"][name])
         return self
 
+    def start_from(self, weights: str | Path) -> "Trainer":
+        """Begin with the weights of an earlier run, as `save_model` wrote them; ValueError if another network's."""
+        model, found = load_model(weights, self.device)
+        ours = {"width": self.settings.width, "depth": self.settings.depth}
+        theirs = {name: found[name] for name in ours}
+        if theirs != ours:
+            raise ValueError(f"{weights} holds a network of {theirs}, the settings ask for {ours}: make them the same")
+        self.model.load_state_dict(model.state_dict())
+        self.average.load_state_dict(model.state_dict())
+        return self
+
 
 WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "history")
 

@@ -177,19 +177,16 @@ def test_a_focus_of_two_keeps_the_range_and_halves_most_angles():
     assert degrees(2).abs().max() > 170 and degrees(2).mean().abs() < 5
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_processors_own_way_to_warp_and_recolour_is_that_of_the_gpu(threads: int, monkeypatch):
+def test_warping_and_recolouring_in_one_is_the_same_as_one_after_the_other():
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(5, 3, 12, 14, generator=generator)
     images = interpolate(coarse, size=(48, 56), mode="bicubic").clamp(0, 1).mul(255).to(torch.uint8)
     uniform = augment.keyed_uniform(0, 0, torch.arange(5))
     matrices = augment.affine_matrices(uniform, Augmentation(), (48, 56))
     colours = augment.for_bytes(augment.colour_matrices(uniform[:, 5:], Augmentation()))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     ours = augment.warp_and_recolour(images, matrices, colours, (40, 32))
     theirs = augment.jitter_colours(augment.warp_images(images.float(), matrices, (40, 32)), colours, NORMALIZED_LIMITS)
-    assert ours.shape == (5, 3, 40, 32) and ours.is_contiguous(memory_format=torch.channels_last)
-    # OpenCV before 5.0 rounds positions to 1/32 px.
-    assert (ours - theirs).abs().mean() < 0.01 and (ours - theirs).abs().max() < 0.3
+    assert ours.shape == (5, 3, 40, 32)
+    assert torch.allclose(ours, theirs, atol=1e-4)
     singly = zip(images.split(1), matrices.split(1), colours.split(1), strict=True)
     assert torch.equal(ours, torch.cat([augment.warp_and_recolour(*one, (40, 32)) for one in singly]))

@@ -197,7 +197,10 @@ def check_that_a_killed_run_resumes(victim: str, root: Path, folder: Path) -> No
     assert run_training(flags(root, folder / "whole", SETTINGS)).returncode == 0
     arguments = flags(root, folder / "parts", SETTINGS)
     killed = subprocess.run(
-        [sys.executable, "-c", victim, "--device", "cpu", *arguments], check=False, capture_output=True
+        [sys.executable, "-c", victim, "--device", "cpu", *arguments],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert killed.returncode == -signal.SIGKILL
     assert run_training([*arguments, "--resume"]).returncode == 0

@@ -16,7 +16,6 @@ from handpose_lib.unet import UNet2DHandPose
 
 NOTEBOOK_PRESETS = ("quick", "full")
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
-WEIGHTS_HANDS = 14_000  # on which the bundled weights were trained: 56,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
 MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 1, 6: 2.5, 7: 2.5, 8: 1, 9: 1}
@@ -63,8 +62,6 @@ def find_data(preset: str) -> tuple[Path, str]:
     """Folder and name of the data that a preset uses; renders or unpacks them on first use."""
     if preset == "quick":
         return sample_root(), "SynthHAND sample"
-    if preset == "weights":
-        return write_dataset(runs_folder() / f"synthhand-{WEIGHTS_HANDS}", WEIGHTS_HANDS, seed=7), "SynthHAND"
     real = freihand_root()
     if real is not None:
         return real, "FreiHAND"
