@@ -397,6 +397,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="begin with these instead of random weights")
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
     parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
 
@@ -435,7 +436,11 @@ def run_command(options: argparse.Namespace) -> None:
         folder = options.out or runs_folder() / run_name(settings, train_set)
         if (folder / "checkpoint.pt").is_file() and not options.resume:
             raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+        if options.resume and options.start_from:
+            raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
         trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
+        if options.start_from:
+            trainer.start_from(options.start_from)
         if trainer.rank == 0:
             print(
                 f"{len(train_set):,} images of {root} on {trainer.processes} x {device}; the run's folder is {folder}"

@@ -93,6 +93,13 @@ def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path
         main(command)
     assert "add --resume" in capsys.readouterr().err
     main([*command, "--resume"])
+    weights = str(tmp_path / "run" / "best.safetensors")
+    with pytest.raises(SystemExit):
+        main([*command, "--resume", "--start-from", weights])
+    assert "leave --start-from out" in capsys.readouterr().err
+    command[command.index(str(tmp_path / "run"))] = str(tmp_path / "another")
+    main([*command, "--start-from", weights])
+    assert (tmp_path / "another" / "best.safetensors").is_file()
 
 
 def test_rendered_hands_can_be_opened(tmp_path: Path):

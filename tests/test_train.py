@@ -71,6 +71,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_train
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+def test_a_run_can_start_from_the_weights_of_another(tiny_train, tiny_val, tmp_path: Path):
+    first = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "first").run(progress=False)
+    best = tmp_path / "first" / "best.safetensors"
+    second = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "second").start_from(best)
+    assert same(second.average.state_dict(), weights(tmp_path / "first"))
+    assert same(second.model.state_dict(), weights(tmp_path / "first")) and second.step == 0
+    second.run(progress=False)
+    assert second.history[0]["train_loss"] < first.history[0]["train_loss"]
+    wider = Trainer(replace(SETTINGS, width=8), tiny_train, tiny_val, tmp_path / "wider")
+    with pytest.raises(ValueError, match=r"best.safetensors holds .*'width': 4.*'width': 8"):
+        wider.start_from(best)
+
+
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 @pytest.mark.parametrize("steps", [2, 5])
 def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
