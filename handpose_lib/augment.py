@@ -146,9 +146,10 @@ def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None =
     x = torch.arange(out_width, device=images.device, dtype=images.dtype)
     y = torch.arange(out_height, device=images.device, dtype=images.dtype)
     linear, offset = linear.to(images.dtype), offset.to(images.dtype)
-    along_x = linear[:, None, None, :, 0] * x[:, None]  # (B, 1, W, 2)
-    along_y = linear[:, None, None, :, 1] * y[:, None, None] + offset[:, None, None, :, 0]  # (B, H, 1, 2)
-    return grid_sample(images, along_x + along_y, mode="bilinear", padding_mode="zeros", align_corners=False)
+    along_x = linear[:, :, :1, None] * x  # (B, 2, 1, W)
+    along_y = linear[:, :, 1:, None] * y[:, None] + offset[..., None]  # (B, 2, H, 1)
+    grid = (along_x + along_y).permute(0, 2, 3, 1)  # (B, H, W, 2), all x before all y in memory
+    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def colour_matrices(uniform: Tensor, settings: Augmentation) -> Tensor:
@@ -179,22 +180,30 @@ def for_bytes(matrices: Tensor) -> Tensor:
     return torch.cat((matrices[..., :3] / 255 / SPREAD, normalize(matrices[..., 3:])), dim=-1)
 
 
-def warp_and_recolour(images: Tensor, matrices: Tensor, colours: Tensor, size: tuple[int, int]) -> Tensor:
+def warp_and_recolour(
+    images: Tensor, matrices: Tensor, colours: Tensor, size: tuple[int, int], memory: Tensor | None = None
+) -> Tensor:
     """`warp_images` and `jitter_colours` in one: from bytes to what the network sees.
 
     The weights of a bilinear mean add up to 1, so channels can be mixed before the warp as well as after it. Only the
-    offset waits: what lies beyond the image is black first and recoloured then. So the warp's output, to which the
-    rest is done in place, is the one new large tensor that stays; on a CPU fresh memory costs as much as the warp.
+    offset waits: what lies beyond the image is black first and recoloured then. All that comes before the warp can so
+    be kept in memory that is used again in every batch, and all that follows is done in place: on a CPU, fresh memory
+    for these steps would cost as much as the steps themselves.
 
     Args:
         images: (B, 3, H, W) uint8.
         matrices: (B, 2, 3) as for the keypoints.
         colours: (B, 3, 4), as `for_bytes` makes them.
         size: (H, W) of the output.
+        memory: (2, >= B, 3, H, W) float32 to work in; None takes new memory.
 
     Returns: (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`.
     """
-    mixed = torch.bmm(colours[..., :3], images.float().flatten(2)).view(images.shape)
+    if memory is None:
+        memory = colours.new_empty(2, *images.shape)
+    source, mixed = memory[:, : len(images)]
+    source.copy_(images)
+    torch.bmm(colours[..., :3], source.flatten(2), out=mixed.flatten(2))
     warped = warp_images(mixed, matrices, size)
     return warped.add_(colours[..., 3:, None]).clamp_(*NORMALIZED_LIMITS)
 

@@ -165,7 +165,9 @@ class HandBatches:
             self.keypoints = torch.from_numpy(dataset.keypoints).to(self.device)  # px of the 224 image
         elif crop:
             raise ValueError("this data set has no keypoints, so its hands can't be cropped: crop must be 0")
-        self.to_source = augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), (source_size, source_size)).to(self.device)
+        # The map from pixels of the decoded images to those of the 224 image.
+        self.to_full = augment.resize_matrix((source_size, source_size), (IMAGE_SIZE, IMAGE_SIZE)).to(self.device)
+        self._memory: Tensor | None = None
         if len(self) == 0:
             raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
 
@@ -250,15 +252,21 @@ class HandBatches:
         else:
             colours = torch.eye(3, 4).expand(len(index), -1, -1)
         if augmented or self.crop or images.shape[-2:] != self.size:
-            from_source = augment.compose(from_full, augment.inverse(self.to_source))
+            from_source = augment.compose(from_full, self.to_full)
             colours = augment.for_bytes(colours).to(self.device)
-            images = augment.warp_and_recolour(images, from_source, colours, self.size)
+            images = augment.warp_and_recolour(images, from_source, colours, self.size, self._memory_for(images))
         else:
             images = augment.normalize(images.float().div_(255))
         if keypoints is None:
             return Batch(images, None, None, index, from_full)
         keypoints = augment.warp_keypoints(keypoints, from_full)
         return Batch(images, keypoints, augment.on_image(keypoints, self.size), index, from_full)
+
+    def _memory_for(self, images: Tensor) -> Tensor:
+        """Memory for `warp_and_recolour`, the same for all batches."""
+        if self._memory is None or self._memory.shape[1] < len(images):
+            self._memory = torch.empty(2, *images.shape, device=self.device)
+        return self._memory
 
     def _framing(self, count: int, keypoints: Tensor | None) -> Tensor:
         """Maps (count, 2, 3) from the 224 image to the network's, before augmentation."""
