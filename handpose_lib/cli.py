@@ -13,13 +13,14 @@ import torch
 from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data, freihand_root
+from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
-from handpose_lib.train import chosen_settings, pick_device, train_or_load
+from handpose_lib.train import chosen_settings, train_or_load
 from handpose_lib.unet import UNet2DHandPose, load_model
 
 

@@ -15,24 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.augment import inverse, on_image, warp_keypoints
+from handpose_lib.devices import half_precision
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, epe, normalizer_lengths, pck
-
-
-def half_precision(device: torch.device, wanted: str = "auto") -> torch.dtype | None:
-    """The type of 16 bits to multiply in, None for float32.
-
-    "auto" takes what a GPU is fast in (bfloat16, on older ones such as the T4 float16) and float32 elsewhere.
-    "bfloat16" pays off on processors that multiply it too (AVX-512 BF16 or AMX: about 1.7 times as fast).
-    """
-    if wanted != "auto":
-        return {"float32": None, "bfloat16": torch.bfloat16}[wanted]
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
 @torch.inference_mode()

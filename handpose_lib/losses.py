@@ -5,15 +5,13 @@ Regression", ICCV 2019 (equations 2 and 3; section 4.3 for the weight map).
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# On a CPU the maps go through the formula in pieces of this many pixels, each on one thread from end to end: its dozen
-# temporaries stay in the cache, and no thread waits for the others after each of the twenty operations, which on a
-# machine that has other work to do, too, takes longer than the operations.
+# On a CPU the maps go through the formula in pieces of this many pixels a thread, so that the dozen temporaries stay in
+# the cache.
 PIECE = 2**16
 LARGEST_ERROR = 1e20  # an error beyond it is taken for it, so that the sum over a batch still fits float32
 
@@ -105,31 +103,18 @@ def _dilated(mask: Tensor) -> Tensor:
 
 
 def _sum_in_pieces(pred: Tensor, target: Tensor, visible: Tensor | None, gradient: Tensor | None, *settings) -> float:
-    """The sum over maps (N, H, W), on the CPU's threads; writes their gradient to `gradient`, if there is one."""
-    step = max(1, PIECE // max(1, pred.shape[-2:].numel()))
+    """The sum over maps (N, H, W); writes their gradient to `gradient`, if there is one."""
+    step = max(1, PIECE * torch.get_num_threads() // max(1, pred.shape[-2:].numel()))
     dtype = _dtype(pred, target)
-    sums = [0.0] * math.ceil(len(pred) / step)
-
-    def work(pieces: range) -> None:
-        for i in pieces:
-            maps = slice(i * step, (i + 1) * step)
-            mask = None if visible is None else visible[maps]
-            total, slope = _sum_and_gradient(pred[maps].to(dtype), target[maps].to(dtype), mask, *settings)
-            sums[i] = total.item()
-            if gradient is not None:
-                gradient[maps] = slope
-
-    threads = torch.get_num_threads()
-    if min(threads, len(sums)) <= 1:
-        work(range(len(sums)))
-    else:
-        turns = 4 * threads  # a thread that is held up takes fewer
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                list(pool.map(work, [range(i, len(sums), turns) for i in range(turns)]))
-        finally:
-            torch.set_num_threads(threads)  # the pool's 1 would hold for every thread that starts from now on
-    return math.fsum(sums)  # the same whatever thread came first
+    sums = []
+    for first in range(0, len(pred), step):
+        maps = slice(first, first + step)
+        mask = None if visible is None else visible[maps]
+        total, slope = _sum_and_gradient(pred[maps].to(dtype), target[maps].to(dtype), mask, *settings)
+        sums.append(total.item())
+        if gradient is not None:
+            gradient[maps] = slope
+    return math.fsum(sums)
 
 
 def _dtype(pred: Tensor, target: Tensor) -> torch.dtype:

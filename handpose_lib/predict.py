@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.augment import crop_matrices, inverse, normalize, warp_keypoints
-from handpose_lib.evaluate import half_precision
+from handpose_lib.devices import half_precision
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import hand_direction
 from handpose_lib.storage import checkout_root

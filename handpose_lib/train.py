@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from handpose_lib.evaluate import half_precision, make_report, predict_keypoints
+from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
+from handpose_lib.evaluate import make_report, predict_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
@@ -33,19 +34,6 @@ from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_r
 from handpose_lib.storage import atomic_path, lock_for, runs_folder
 from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
-
-
-def pick_device(wanted: torch.device | str | None = None) -> torch.device:
-    """The device asked for, or the best that is there: cuda (this process's own), then mps, then cpu."""
-    if wanted:
-        try:
-            return torch.empty(0, device=wanted).device
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device '{wanted}' can't be used ({reason}): try cuda, mps or cpu, or none") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class Trainer:
@@ -80,6 +68,8 @@ class Trainer:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = device = pick_device(device)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         shared = {
             "image_size": settings.image_size, "seed": settings.seed, "device": device,

@@ -64,7 +64,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"keypoints", "heatmaps", "augment", "unet", "losses", "download", "storage"},
+    {"keypoints", "heatmaps", "augment", "unet", "losses", "download", "storage", "devices"},
     {"freihand", "metrics", "synthhand"},
     {"loader", "settings"},
     {"evaluate", "train", "predict"},

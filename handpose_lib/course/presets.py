@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.plots import use_style
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import pick_device, train_or_load
+from handpose_lib.train import train_or_load
 from handpose_lib.unet import UNet2DHandPose
 
 NOTEBOOK_PRESETS = ("quick", "full")

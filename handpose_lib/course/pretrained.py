@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from handpose_lib.course.realhands import labelled_photographs, score
+from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.metrics import epe, pck
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import Trainer, pick_device, read_history, write_history
+from handpose_lib.train import Trainer, read_history, write_history
 from handpose_lib.unet import load_model, save_model
 
 
