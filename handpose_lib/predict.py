@@ -21,26 +21,17 @@ from handpose_lib.augment import crop_matrices, inverse, normalize, warp_keypoin
 from handpose_lib.devices import half_precision
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import hand_direction
-from handpose_lib.storage import checkout_root
+from handpose_lib.storage import bundled_file
 from handpose_lib.unet import load_model
 
 Picture = np.ndarray | Tensor | str | Path
-WEIGHTS = "handpose.safetensors"
-_INSTALLED = Path(__file__).resolve().parent / "bundled" / WEIGHTS
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 
 
 def bundled_weights() -> Path:
     """The weights in `data/weights/` of a checkout, or in the installed package; FileNotFoundError without them."""
-    root = checkout_root()
-    candidates = [root / "data" / "weights" / WEIGHTS] if root else []
-    candidates.append(_INSTALLED)
-    for path in candidates:
-        if path.is_file():
-            return path
-    places = " nor ".join(str(path) for path in candidates)
-    raise FileNotFoundError(f"the bundled weights are not at {places}: reinstall the package, or restore data/")
+    return bundled_file("data/weights/handpose.safetensors")
 
 
 class HandPosePredictor:
@@ -108,7 +99,7 @@ class HandPosePredictor:
         pictures = _pictures(images)
         keypoints, confidence = self._first_look(pictures, boxes)
         for _ in range(self.passes - 1):
-            closer, certain = self._look(pictures, self._views(keypoints))
+            closer, certain = self.look(pictures, self._views(keypoints))
             # Where a closer look sees much less than the one before, the one before stands.
             better = certain.mean(1) > 0.7 * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
@@ -125,7 +116,7 @@ class HandPosePredictor:
         best: tuple[Tensor, Tensor] | None = None
         for up in ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))[: 4 if self.turned else 1]:
             views = crop_matrices(corners, share, self.size, corners.new_tensor(up).expand(len(corners), 2))
-            keypoints, confidence = self._look(pictures, views)
+            keypoints, confidence = self.look(pictures, views)
             if best is not None:
                 surer = confidence.mean(1) > best[1].mean(1)
                 keypoints = torch.where(surer[:, None, None], keypoints, best[0])
@@ -139,8 +130,13 @@ class HandPosePredictor:
         return crop_matrices(keypoints, self.crop, self.size, up, SMALLEST_BOX)
 
     @torch.inference_mode()
-    def _look(self, pictures: list[np.ndarray], views: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), seen through maps (N, 2, 3)."""
+    def look(self, pictures: Sequence[np.ndarray], views: Tensor) -> tuple[Tensor, Tensor]:
+        """One look: keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), on the CPU.
+
+        Args:
+            pictures: N RGB arrays (H, W, 3), uint8.
+            views: (N, 2, 3) similarities from each picture to the network's square, such as `crop_matrices` gives.
+        """
         keypoints, confidence = [], []
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)

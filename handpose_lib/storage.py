@@ -10,11 +10,31 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+INSTALLED = Path(__file__).resolve().parent / "bundled"  # where a wheel has them
+
 
 def checkout_root() -> Path | None:
     """Folder of the repository that the package runs from; None after a plain `pip install`."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
+
+
+def bundled_file(name: str) -> Path:
+    """A file of a checkout, or its copy in the installed package; FileNotFoundError where it is in neither.
+
+    Args:
+        name: path in the checkout; a wheel holds all such files in one folder (see `pyproject.toml`).
+    """
+    root = checkout_root()
+    candidates = [root / name] if root else []
+    candidates.append(INSTALLED / Path(name).name)
+    for path in candidates:
+        if path.is_file():
+            return path
+    places = " nor ".join(str(path) for path in candidates)
+    raise FileNotFoundError(
+        f"{Path(name).name} comes with the project, but is not at {places}: restore it, or reinstall the package"
+    )
 
 
 def user_cache() -> Path:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from trees import make_tree
@@ -21,6 +23,13 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["HANDPOSE_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """No test leaves its figures to the next one."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

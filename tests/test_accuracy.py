@@ -12,7 +12,6 @@ from torch import nn
 from trees import make_tree
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 from handpose_lib.augment import inverse, resize_matrix, warp_keypoints
 from handpose_lib.course import accuracy, seeds
@@ -22,12 +21,6 @@ from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import FINGERS, GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.settings import PRESETS
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -164,5 +157,5 @@ def test_recorded_seeds_are_three_runs_of_the_quick_preset_and_not_the_readers_o
 
 def test_without_the_recorded_file_the_error_names_it(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(seeds, "SEEDS_FILE", "seeds_missing.csv")
-    with pytest.raises(FileNotFoundError, match=r"seeds_missing\.csv is not at"):
+    with pytest.raises(FileNotFoundError, match=r"seeds_missing\.csv comes with the project, but is not at"):
         seeds.recorded_seeds()

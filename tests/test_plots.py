@@ -6,18 +6,11 @@ import torch
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 from handpose_lib import plots
 from handpose_lib.evaluate import Report, make_report, mean_hand
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

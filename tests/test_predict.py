@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from handpose_lib import cli, predict
+from handpose_lib import cli, predict, storage
 from handpose_lib.augment import crop_matrices, warp_keypoints
 from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
@@ -178,9 +178,11 @@ def test_weights_bring_the_crops_that_they_were_trained_on(tmp_path):
 
 
 def test_missing_bundled_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(predict, "checkout_root", lambda: tmp_path)
-    monkeypatch.setattr(predict, "_INSTALLED", tmp_path / "not.safetensors")
-    with pytest.raises(FileNotFoundError, match="bundled weights are not at"):
+    monkeypatch.setattr(storage, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(storage, "INSTALLED", tmp_path / "nowhere")
+    with pytest.raises(
+        FileNotFoundError, match=r"handpose.safetensors comes with .*nowhere"
+    ):
         HandPosePredictor.from_pretrained()
 
 

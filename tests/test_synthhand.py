@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from handpose_lib import storage
 from handpose_lib.keypoints import BONES
 from handpose_lib.synthhand import dataset, sample
 from handpose_lib.synthhand.asset import ASSET_PATH, FINGER_BONES, load_asset
@@ -261,11 +262,11 @@ def test_asset_is_small_and_whole():
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A library that is installed, not run from a checkout, with its own cache."""
-    monkeypatch.setattr(sample, "checkout_root", lambda: None)
+    for module in (sample, storage):
+        monkeypatch.setattr(module, "checkout_root", lambda: None)
     monkeypatch.setenv("HANDPOSE_CACHE", str(tmp_path / "cache"))
-    installed = tmp_path / "site" / "synthhand.zip"
-    monkeypatch.setattr(sample, "_INSTALLED", installed)
-    return installed
+    monkeypatch.setattr(storage, "INSTALLED", tmp_path / "site")
+    return tmp_path / "site" / "synthhand.zip"
 
 
 def test_bundled_zip_has_the_expected_hash_and_size():
@@ -287,8 +288,9 @@ def test_sample_unpacks_from_an_installed_package(elsewhere):
 
 
 def test_sample_is_found_in_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "checkout_root", lambda: tmp_path)
-    monkeypatch.setattr(sample, "_INSTALLED", tmp_path / "nowhere.zip")
+    for module in (sample, storage):
+        monkeypatch.setattr(module, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(storage, "INSTALLED", tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="reinstall"):
         sample.bundled_zip()
     (tmp_path / "data").mkdir()

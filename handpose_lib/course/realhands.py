@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from handpose_lib.freihand import SPLITS, FreiHAND, split_rows
-from handpose_lib.metrics import distances, normalizer_lengths
+from handpose_lib.metrics import bootstrap_interval, distances, normalizer_lengths
 from handpose_lib.predict import read_picture
 
 
@@ -92,13 +92,9 @@ def score(
     sides = np.array([max(picture.shape[:2]) for picture in pictures])
     relative = errors / normalizer_lengths(photographs.keypoints).numpy()[:, None]
     hits = (relative < 0.2).mean(1)  # of each picture
-    scenes = [hits[photographs.scenes == scene] for scene in np.unique(photographs.scenes)]
-    rng = np.random.default_rng(0)
-    draws = rng.integers(len(scenes), size=(resamples, len(scenes)))
-    sums, counts = np.array([s.sum() for s in scenes]), np.array([len(s) for s in scenes])
-    low, high = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), [2.5, 97.5])
+    low, high = bootstrap_interval(hits, photographs.scenes, resamples=resamples)
     return {
-        "images": len(errors), "scenes": len(scenes),
+        "images": len(errors), "scenes": len(np.unique(photographs.scenes)),
         "pck_0.2_bbox": float(hits.mean()), "low": float(low), "high": float(high),
         "pck_0.1_bbox": float((relative < 0.1).mean()), "epe": float(errors.mean()),
         "epe_px128": float((errors * 128 / sides[:, None]).mean()),

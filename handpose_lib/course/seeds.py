@@ -16,7 +16,7 @@ from handpose_lib.course.presets import find_data
 from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import atomic_path, checkout_root, runs_folder
+from handpose_lib.storage import atomic_path, bundled_file, runs_folder
 from handpose_lib.train import train_or_load
 
 COLUMNS = ("seed", "keypoint", "pck_0.2_bbox", "epe_px128", "count")
@@ -42,13 +42,7 @@ def recorded_seeds() -> pd.DataFrame:
 
     Raises: FileNotFoundError when it is in neither place.
     """
-    root = checkout_root()
-    places = [root / "figures" / SEEDS_FILE] if root else []
-    places.append(Path(__file__).resolve().parent.parent / "bundled" / SEEDS_FILE)
-    for path in places:
-        if path.is_file():
-            return pd.read_csv(path)
-    raise FileNotFoundError(f"{SEEDS_FILE} is not at {' nor '.join(map(str, places))}: reinstall, or restore figures/")
+    return pd.read_csv(bundled_file(f"figures/{SEEDS_FILE}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,29 +10,17 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ..storage import atomic_path, checkout_root, lock_for, user_cache
+from ..storage import atomic_path, bundled_file, checkout_root, lock_for, user_cache
 from .dataset import write_dataset
 
 SAMPLE_SHA256 = "88e26bd59fb2c06c5328b55416f2c20d11c51c809abad79d9d460c7712ce196d"
 SAMPLE_HANDS, SAMPLE_EVALUATION_HANDS, SAMPLE_QUALITY = 400, 32, 80
-_INSTALLED = Path(__file__).resolve().parent.parent / "bundled" / "synthhand.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
 def bundled_zip() -> Path:
-    """The zip in `data/` of a checkout, or in the installed package.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-    """
-    root = checkout_root()
-    candidates = [root / "data" / "synthhand.zip"] if root else []
-    candidates.append(_INSTALLED)
-    for path in candidates:
-        if path.is_file():
-            return path
-    places = " nor ".join(str(path) for path in candidates)
-    raise FileNotFoundError(f"The bundled sample is not at {places}: reinstall the package, or restore data/.")
+    """The zip in `data/` of a checkout, or in the installed package; FileNotFoundError where it is in neither."""
+    return bundled_file("data/synthhand.zip")
 
 
 def sample_root() -> Path:
