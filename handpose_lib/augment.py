@@ -28,6 +28,16 @@ class Augmentation:
     saturation: float = 0.40  # towards or away from grey, relative
     tint: float = 0.12  # gain of each channel on its own: cameras differ in white balance
 
+    def __post_init__(self) -> None:
+        if not (self.scale >= 1 and self.rotation_focus > 0 and 0 <= self.mirror <= 1):
+            raise ValueError(
+                f"scale must be at least 1, rotation_focus positive and mirror a probability, not {self.scale}, "
+                f"{self.rotation_focus} and {self.mirror}"
+            )
+        for name in ("rotation", "shift", "brightness", "contrast", "saturation", "tint"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must not be negative")
+
 
 NO_AUGMENTATION = Augmentation(0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of SplitMix64

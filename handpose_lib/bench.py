@@ -184,7 +184,7 @@ class Bench:
         ours = HandBatches(
             self.train_set, side, self.settings.batch_size, self.settings.augmentation, device=self.device
         )
-        order = ours._order(0)
+        order = ours.order(0)
         batch = next(ours.epoch(0))
         theirs = [conventional[int(i)] for i in batch.index[:8]]
         heatmaps = render_heatmaps(batch.keypoints, ours.size, SIGMA)

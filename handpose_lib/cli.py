@@ -16,6 +16,7 @@ from handpose_lib.course.presets import find_data, freihand_root
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
+from handpose_lib.heatmaps import METHODS
 from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import write_dataset
@@ -54,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         "weights",
         type=Path,
         nargs="?",
-        help="best.safetensors of a run, which sees whole images once (default: the bundled predictor)",
+        help="best.safetensors of a run; one trained on whole images sees them once (default: the bundled predictor)",
     )
     _add_root(score)
     score.add_argument("--split", choices=SPLITS, default="test")
-    score.add_argument("--method", default="local_peak", help="how heatmaps become points (default: local_peak)")
+    score.add_argument("--method", choices=METHODS, help="how heatmaps become points (default: local_peak)")
     score.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights, or here)")
     score.set_defaults(run=_evaluate)
@@ -178,22 +179,27 @@ def _predict(options: argparse.Namespace) -> None:
     predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
     options.out.mkdir(parents=True, exist_ok=True)
     plots.use_style()
-    found = {}
-    for first in range(0, len(files), predictor.batch_size):
-        part = files[first : first + predictor.batch_size]
-        pictures = [read_picture(file) for file in part]
-        for file, picture, keypoints, confidence in zip(part, pictures, *predictor(pictures), strict=True):
-            figure, ax = plt.subplots(figsize=(6, 6))
-            plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
-            figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
-            plt.close(figure)
-            found[str(file)] = {
-                "keypoints": keypoints.numpy().round(2).tolist(),
-                "confidence": confidence.numpy().round(3).tolist(),
-            }
+    found, failures = {}, []
+    for file in files:
+        try:
+            picture = read_picture(file)
+        except (OSError, ValueError) as error:
+            failures.append(error)
+            continue
+        (keypoints,), (confidence,) = predictor(picture)
+        figure, ax = plt.subplots(figsize=(6, 6))
+        plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
+        figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
+        plt.close(figure)
+        found[str(file)] = {
+            "keypoints": keypoints.numpy().round(2).tolist(),
+            "confidence": confidence.numpy().round(3).tolist(),
+        }
     with atomic_path(options.out / "keypoints.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1))
     print(f"{len(found)} pictures: keypoints.json (px of each picture) and drawings in {options.out}")
+    if failures:
+        raise ValueError(f"{len(failures)} pictures left out: {'; '.join(map(str, failures))}")
 
 
 def _figures(options: argparse.Namespace) -> None:
@@ -207,12 +213,14 @@ def _figures(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
-    if options.weights:
-        model = load_model(options.weights, device)[0]
-    else:
-        model = HandPosePredictor.from_pretrained(device=device)
+    model: UNet2DHandPose | HandPosePredictor = HandPosePredictor.from_pretrained(options.weights, device)
+    if options.weights and not load_model(options.weights)[1].get("crop"):
+        model = model.model  # trained on whole images: scored as in training
+    elif options.method:
+        raise ValueError("--method is for weights that were trained on whole images: a predictor decodes by local_peak")
     dataset = FreiHAND(options.root or find_data("quick")[0], options.split)
-    _score(model, dataset, options.out or (options.weights.parent if options.weights else Path.cwd()), options.method)
+    folder = options.out or (options.weights.parent if options.weights else Path.cwd())
+    _score(model, dataset, folder, options.method or "local_peak")
 
 
 def _score(

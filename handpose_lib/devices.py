@@ -8,8 +8,11 @@ import torch
 
 
 def pick_device(wanted: torch.device | str | None = None) -> torch.device:
-    """The device asked for, or the best that is there: cuda (this process's own), then mps, then cpu."""
-    if wanted:
+    """The device asked for, or the best that is there: cuda (this process's own), then mps, then cpu.
+
+    "cuda" without a number is this process's own GPU, too. ValueError for a device that can't be used.
+    """
+    if wanted and not (str(wanted) == "cuda" and torch.cuda.is_available()):
         try:
             return torch.empty(0, device=wanted).device
         except (RuntimeError, AssertionError) as error:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from handpose_lib.storage import atomic_path, lock_for
+from handpose_lib.storage import atomic_path, check_space, lock_for
 
 PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
 BASE_URL = "https://lmb.informatik.uni-freiburg.de/data/freihand/"
@@ -97,7 +97,7 @@ def _continue(url: str, part: Path, progress: bool) -> None:
             start = 0
         length = found["length"]
         if length is not None:
-            _check_space(part.parent, length - start, f"the download of {url}")
+            check_space(part.parent, length - start, f"the download of {url}")
         with part.open("ab" if start else "wb") as file:
             if not start:
                 _note_of(part).write_text(json.dumps(found))
@@ -147,15 +147,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _check_space(folder: Path, needed: float, what: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"{what} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, or choose "
-            "a folder on another disk"
-        )
-
-
 def fetch_freihand(
     root: str | Path = "data/FreiHAND_pub_v2",
     evaluation: bool = True,
@@ -186,7 +177,7 @@ def fetch_freihand(
     with lock_for(root / "fetch"):
         todo = [name for name in names if not _is_unpacked(root, name)]
         sources = {name: f"{base_url.rstrip('/')}/{name}" for name in todo}
-        _check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
+        check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
         for name in names:
             if name in sources:
                 unpack(download(sources[name], root / name, progress), root, progress)
@@ -209,7 +200,7 @@ def unpack(zip_path: str | Path, root: str | Path, progress: bool = True) -> Non
             targets = _targets(archive, zip_path)
             _check_crcs(archive, zip_path, progress)
             missing = [(info, root / path) for info, path in targets if not _has_size(root / path, info.file_size)]
-            _check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
+            check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
             for info, target in tqdm(missing, desc=f"unpack {zip_path.name}", unit="file", disable=not progress):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as source, target.open("wb") as file:

@@ -20,7 +20,7 @@ from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
-from handpose_lib.metrics import auc, correct, epe, normalizer_lengths, pck
+from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
 
 
 @torch.inference_mode()
@@ -59,9 +59,8 @@ class Report:
 
     @cached_property
     def errors(self) -> Tensor:
-        """Distances (M, 21) in px of the 224 image; NaN where the keypoint is not on the image."""
-        distance = (self.predictions - self.targets).norm(dim=-1)
-        return distance.masked_fill(~self.visible, torch.nan)
+        """Distances (M, 21) in px of the 224 image: NaN where the keypoint is not on it, infinite without an answer."""
+        return distances(self.predictions, self.targets, self.visible).float()
 
     def pck(self, threshold: float = 0.2, normalizer: str = "bbox") -> Tensor:
         """PCK of each keypoint (21,)."""
@@ -128,8 +127,8 @@ class Report:
         """
         if self.occluded is None:
             raise ValueError(
-                f"the {self.split} set does not say which joints are hidden: it has no training_occluded.json; "
-                "SynthHAND has it"
+                f"the {self.split} set does not say which joints are hidden: it comes without the file "
+                "training_occluded.json (or evaluation_occluded.json), which SynthHAND has"
             )
         hidden = torch.from_numpy(self.occluded)
         within = correct(self.predictions, self.targets, visible=self.visible)

@@ -7,11 +7,12 @@ with one affine map a sample and recoloured in a few operations. Told in `notebo
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from handpose_lib import augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
 from handpose_lib.keypoints import hand_direction
-from handpose_lib.storage import atomic_path, derived_folder, lock_for
+from handpose_lib.storage import atomic_path, check_space, derived_folder, lock_for
 
 
 def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = True) -> Tensor:
@@ -68,6 +69,7 @@ def _is_current(path: Path, shape: tuple[int, ...], fingerprint: str) -> bool:
 
 
 def _decode_all(dataset: FreiHAND, path: Path, shape: tuple[int, ...], progress: bool) -> None:
+    check_space(path.parent, math.prod(shape), f"{path.name} (the decoded images of {dataset.root})")
     with atomic_path(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         # Threads suffice: decoding and resizing leave the interpreter's lock.
@@ -94,7 +96,7 @@ class Batch:
 
     images: Tensor  # (B, 3, S, S) float32, normalised
     keypoints: Tensor | None  # (B, 21, 2) float32, px of the S image; None where the set has no labels
-    visible: Tensor | None  # (B, 21) bool: on the image, so that it counts
+    visible: Tensor | None  # (B, 21) bool: on the photograph and on `images`, so that it counts
     index: Tensor  # (B,) int64 on the CPU: the item's number in the data set
     from_full: Tensor  # (B, 2, 3) the map from pixels of the 224 image to those of `images`
 
@@ -126,6 +128,7 @@ class HandBatches:
         upright: turn the crops until the fingers point up.
         rank, processes: which part of each batch is this process's; the parts in order are the whole batch.
         resident: True or False decides where the images live, None asks `fits`.
+        progress: show a bar while images are decoded, and say where they live.
     """
 
     def __init__(
@@ -145,6 +148,10 @@ class HandBatches:
         crop: float = 0.0,
         upright: bool = False,
     ):
+        if batch_size < 1 or not 0 <= rank < processes:
+            raise ValueError(
+                f"batch_size {batch_size} must be at least 1, and rank {rank} one of {processes} processes"
+            )
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} can't be shared by {processes} processes: take a multiple")
         self.size = (image_size, image_size)
@@ -168,6 +175,7 @@ class HandBatches:
         # The map from pixels of the decoded images to those of the 224 image.
         self.to_full = augment.resize_matrix((source_size, source_size), (IMAGE_SIZE, IMAGE_SIZE)).to(self.device)
         self._memory: Tensor | None = None
+        self._current: tuple[int, Tensor] | None = None  # the epoch at work and its order
         if len(self) == 0:
             raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
 
@@ -213,10 +221,15 @@ class HandBatches:
         """Which items of the data set are this process's part of a training batch: (B / processes,) int64."""
         share = self.batch_size // self.processes
         begin = number * self.batch_size + self.rank * share
-        return self._order(epoch)[begin : begin + share]
+        return self.order(epoch)[begin : begin + share]
 
-    @lru_cache(maxsize=1)  # noqa: B019 (one permutation, of the epoch at work)
-    def _order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        """The items in the order in which a training epoch shows them, those of all processes (M,) int64."""
+        if self._current is None or self._current[0] != epoch:
+            self._current = epoch, self._shuffled(epoch)
+        return self._current[1]
+
+    def _shuffled(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
         order = torch.randperm(self.samples_per_epoch, generator=generator)
         if self.one_version:  # items are blocks of versions, each with the hands in the same order
@@ -259,8 +272,10 @@ class HandBatches:
             images = augment.normalize(images.float().div_(255))
         if keypoints is None:
             return Batch(images, None, None, index, from_full)
-        keypoints = augment.warp_keypoints(keypoints, from_full)
-        return Batch(images, keypoints, augment.on_image(keypoints, self.size), index, from_full)
+        warped = augment.warp_keypoints(keypoints, from_full)
+        # What was beyond the photograph stays unseen, wherever the warp takes it.
+        visible = augment.on_image(keypoints, (IMAGE_SIZE, IMAGE_SIZE)) & augment.on_image(warped, self.size)
+        return Batch(images, warped, visible, index, from_full)
 
     def _memory_for(self, images: Tensor) -> Tensor:
         """Memory for `warp_and_recolour`, the same for all batches."""

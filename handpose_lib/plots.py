@@ -4,6 +4,7 @@ Each function draws on axes that it is given or makes, and returns the figure, s
 program can save it.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -171,7 +172,7 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
         ax.bar(k, value, color=keypoint_colour(k), hatch=hatch, edgecolor="white", linewidth=0.5)
         ax.text(k, 1.05, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)  # above all bars and marks
     ax.plot([], [], "s", color="grey", label=f"{first}: mean {np.nanmean(values):.3f}")
-    for (name, other), marker in zip(others, "_x+d", strict=False):
+    for (name, other), marker in zip(others, itertools.cycle("_x+d"), strict=False):
         values = other.pck(threshold, normalizer).numpy()
         ax.plot(place, values, marker, color="black", markersize=8, label=f"{name}: mean {np.nanmean(values):.3f}")
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
@@ -187,24 +188,12 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
     """Mean PCK against its threshold, a line a report."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     thresholds = np.linspace(0, largest, 51)
-    for (name, report), style in zip(reports.items(), ("-", "--", ":", "-."), strict=False):
+    for (name, report), style in zip(reports.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):
         ax.plot(thresholds, report.pck_curve(thresholds, normalizer), style, linewidth=2, label=name)
     ax.axvline(0.2, color="grey", linewidth=0.8)
     ax.annotate("0.2", (0.2, 0.02), (3, 0), textcoords="offset points", color="grey")
     ax.set(xlabel=f"threshold, share of the {normalizer} length", ylabel="PCK", ylim=(0, 1), xlim=(0, largest))
     ax.legend(frameon=False, loc="lower right")
-    return figure
-
-
-def finger_joint_heatmap(report: Report, column: str = "pck_0.2_bbox", label: str = "PCK@0.2 (bbox)") -> Figure:
-    """Finger x joint as a heat map of one column of the report's table; the wrist's value is in the title."""
-    values = report.table.set_index("keypoint")[column]
-    rows = {finger: [values.iloc[k] for k in members] for finger, members in FINGERS.items()}
-    frame = pd.DataFrame(rows, index=["1 (palm)", "2", "3", "4 (tip)"]).T
-    figure, ax = plt.subplots(figsize=(5, 3.2))
-    sns.heatmap(frame, annot=True, fmt=".2f", cmap="viridis", ax=ax, cbar_kws={"label": label}, linewidths=1)
-    ax.set(xlabel="joint, from the palm to the tip", ylabel="", title=f"wrist: {values.iloc[0]:.2f}")
-    ax.tick_params(axis="y", rotation=0)
     return figure
 
 

@@ -74,30 +74,51 @@ class HandPosePredictor:
     def from_pretrained(
         cls, path: str | Path | None = None, device: torch.device | str | None = None, **options: Any
     ) -> "HandPosePredictor":
-        """The predictor with the bundled weights, or with those that `save_model` wrote at `path`.
+        """The predictor with the bundled weights, or with others.
 
-        `options` are those of the class; weights that were trained on crops bring their own `crop` and `upright`. No
-        network is needed. FileNotFoundError or ValueError when there are no such weights.
+        Args:
+            path: a file that `save_model` wrote; None takes the bundled weights, which needs no network.
+            device: None is the CPU.
+            options: those of the class. Weights that were trained on crops bring their own `crop` and `upright`; others
+                were trained on whole pictures, and so look once, at the whole.
+
+        Raises: FileNotFoundError or ValueError when there are no such weights.
         """
         model, metadata = load_model(path or bundled_weights(), device or "cpu")
         if metadata.get("crop"):
-            options = {"crop": metadata["crop"], "upright": metadata["upright"]} | options
-        return cls(model, **options)
+            own = {"crop": metadata["crop"], "upright": metadata["upright"]}
+        else:
+            own = {"passes": 1, "turned": False}
+        return cls(model, **own | options)
 
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: np.ndarray | Tensor | Sequence | None = None
     ) -> tuple[Tensor, Tensor]:
         """Keypoints (N, 21, 2) float32 in px of each picture, and a confidence (N, 21) from 0 to 1, on the CPU.
 
+        Files are read when their turn comes, so a list of many need not fit in memory.
+
         Args:
-            images: one picture or a list: a file, an RGB array (H, W, 3) or tensor (3, H, W), uint8, of any size.
+            images: one picture or a list: a file, an RGB array (H, W, 3) or tensor (3, H, W), uint8, or an image of
+                Pillow's, of any size.
             boxes: (N, 4) left, top, right, bottom in px, where a detector says that the hands are; the first pass then
                 looks there instead of at the whole picture.
 
         Raises: TypeError, ValueError, FileNotFoundError name the picture that can't be used, and why.
         """
-        pictures = _pictures(images)
-        keypoints, confidence = self._first_look(pictures, boxes)
+        entries = _entries(images)
+        corners = None if boxes is None else _corners(boxes, len(entries))
+        keypoints, confidence = [], []
+        for first in range(0, len(entries), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            pictures = [_picture(entry, f"picture {first + i}") for i, entry in enumerate(entries[part])]
+            found, sure = self._all_looks(pictures, None if corners is None else corners[part])
+            keypoints.append(found)
+            confidence.append(sure)
+        return torch.cat(keypoints), torch.cat(confidence)
+
+    def _all_looks(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
+        keypoints, confidence = self._first_look(pictures, corners)
         for _ in range(self.passes - 1):
             closer, certain = self.look(pictures, self._views(keypoints))
             # Where a closer look sees much less than the one before, the one before stands.
@@ -106,13 +127,12 @@ class HandPosePredictor:
             confidence = torch.where(better[:, None], certain, confidence)
         return keypoints, confidence
 
-    def _first_look(self, pictures: list[np.ndarray], boxes: Any) -> tuple[Tensor, Tensor]:
+    def _first_look(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keypoints and confidence from whole pictures or given boxes, each in the turn that looks surest."""
-        if boxes is None:
+        share = self.crop
+        if corners is None:
             corners = torch.tensor([[[-0.5, -0.5], [p.shape[1] - 0.5, p.shape[0] - 0.5]] for p in pictures])
             share = 1.0
-        else:
-            corners, share = _corners(boxes, len(pictures)), self.crop
         best: tuple[Tensor, Tensor] | None = None
         for up in ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))[: 4 if self.turned else 1]:
             views = crop_matrices(corners, share, self.size, corners.new_tensor(up).expand(len(corners), 2))
@@ -186,7 +206,8 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 def _corners(boxes: Any, count: int) -> Tensor:
     """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
-    boxes = torch.as_tensor(np.asarray(boxes, np.float32))
+    boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
+    boxes = boxes.float()
     if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(
             f"boxes must be ({count}, 4), one a picture, each left, top, right, bottom in px with "
@@ -195,23 +216,34 @@ def _corners(boxes: Any, count: int) -> Tensor:
     return boxes.reshape(count, 2, 2)
 
 
-def _pictures(images: Any) -> list[np.ndarray]:
-    """All pictures as uint8 (H, W, 3)."""
-    single = isinstance(images, str | Path) or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
+def _entries(images: Any) -> list[Any]:
+    """What was given, as a list of single pictures."""
+    single = isinstance(images, str | Path) or _is_pillows(images)
+    single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:
         raise ValueError("no pictures were given")
-    return [_picture(entry, f"picture {number}") for number, entry in enumerate(entries)]
+    return entries
+
+
+def _is_pillows(entry: Any) -> bool:
+    """Whether this is an image of Pillow's, which need not be installed."""
+    return hasattr(entry, "convert") and hasattr(entry, "__array_interface__")
 
 
 def _picture(entry: Any, name: str) -> np.ndarray:
     if isinstance(entry, str | Path):
         return read_picture(entry)
+    if _is_pillows(entry):
+        entry = np.asarray(entry.convert("RGB"))
     if isinstance(entry, Tensor):
         entry = entry.detach().cpu().numpy()
         entry = entry.transpose(1, 2, 0) if entry.ndim == 3 and entry.shape[0] == 3 else entry
     if not isinstance(entry, np.ndarray):
-        raise TypeError(f"{name} is a {type(entry).__name__}: give a path, an array (H, W, 3) or a tensor (3, H, W)")
+        raise TypeError(
+            f"{name} is a {type(entry).__name__}: "
+            "give a path, an array (H, W, 3), a tensor (3, H, W) or an image of Pillow's"
+        )
     if entry.ndim != 3 or entry.shape[2] != 3 or 0 in entry.shape:
         raise ValueError(f"{name} has the shape {entry.shape}: an RGB array is (H, W, 3), a tensor (3, H, W)")
     if entry.dtype != np.uint8:

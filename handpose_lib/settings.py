@@ -50,6 +50,13 @@ class TrainSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
         if not (0 <= self.crop < math.inf and 0 <= self.source_size < math.inf):
             raise ValueError(f"crop and source_size must not be negative, not {self.crop} and {self.source_size}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}, it must be from 0 to 2**31 - 1")
+        if not (0 <= self.weight_decay < math.inf and 0 <= self.foreground_weight < math.inf):
+            raise ValueError(
+                f"weight_decay and foreground_weight must not be negative, not {self.weight_decay} and "
+                f"{self.foreground_weight}"
+            )
         if self.upright and not self.crop:
             raise ValueError("upright turns the crops, so it needs a crop above 0")
         if self.precision not in PRECISIONS:

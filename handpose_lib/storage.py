@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,16 @@ def derived_folder(root: str | Path) -> Path:
     folder = user_cache() / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_space(folder: str | Path, needed: float, what: str) -> None:
+    """OSError where fewer than `needed` bytes are free on the disk of `folder`; `what` they are for."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{what} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, or choose "
+            "a folder on another disk"
+        )
 
 
 @contextlib.contextmanager

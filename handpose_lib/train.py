@@ -32,7 +32,6 @@ from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import atomic_path, lock_for, runs_folder
-from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
 
 
@@ -76,12 +75,15 @@ class Trainer:
             "rank": self.rank, "processes": self.processes, "source_size": settings.source_size, "crop": settings.crop,
             "upright": settings.upright,
         }  # fmt: skip
+        for name, dataset in (("train_set", train_set), ("val_set", val_set)):
+            if dataset.keypoints is None:
+                raise ValueError(f"{name} ({dataset.root}, {dataset.split}) has no keypoints, and training needs them")
         self.batches = HandBatches(
             train_set, batch_size=settings.batch_size, augmentation=settings.augmentation,
             one_version=settings.one_version, **shared,
         )  # fmt: skip
         self.val_set = val_set
-        whole = len(val_set) // self.processes * self.processes
+        whole = max(1, len(val_set) // self.processes) * self.processes
         self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, whole), **shared)
         self.name = run_name(settings, train_set)
         self.total_steps = settings.epochs * len(self.batches)
@@ -130,7 +132,8 @@ class Trainer:
         """
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
         with _stop_signal() as stopped:
-            while self.step < until:
+            # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
+            while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)
         return self
 
@@ -156,7 +159,7 @@ class Trainer:
                 if number:
                     raise (KeyboardInterrupt if number == signal.SIGINT else SystemExit)(
                         f"stopped after step {self.step:,} of {self.total_steps:,}; the state is saved in "
-                        f"{self.folder}: go on with --resume"
+                        f"{self.folder}: run it again (`handpose train`: with --resume) to go on"
                     )
                 if last:
                     break
@@ -340,7 +343,7 @@ def _stop_signal() -> Iterator[list[int]]:
 
 
 def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
-    """A folder name that says what was trained on what: equal names mean equal settings and data."""
+    """A folder name that says what was trained on what: equal names mean equal settings, image ids and keypoints."""
     hands = hashlib.sha256(train_set.keypoints.tobytes()).hexdigest()
     data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions), hands]
     text = json.dumps([settings.to_json(), data], sort_keys=True)
@@ -414,6 +417,12 @@ def chosen_settings(options: argparse.Namespace) -> TrainSettings:
 
 def run_command(options: argparse.Namespace) -> None:
     """Train as the options say; started by torchrun, together with the other processes."""
+    if options.resume and options.start_from:
+        raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
+    if options.start_from and not options.out:
+        raise ValueError(
+            "--start-from needs --out: a run's own folder is for a network that begins with random weights"
+        )
     settings = chosen_settings(options)
     device = pick_device(options.device)
     if "RANK" in os.environ:  # torchrun
@@ -421,19 +430,17 @@ def run_command(options: argparse.Namespace) -> None:
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        root = options.root or sample_root()
-        train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        train_set, val_set = FreiHAND(options.root, "train"), FreiHAND(options.root, "val")
         folder = options.out or runs_folder() / run_name(settings, train_set)
         if (folder / "checkpoint.pt").is_file() and not options.resume:
             raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
-        if options.resume and options.start_from:
-            raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
         trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
         if options.start_from:
             trainer.start_from(options.start_from)
         if trainer.rank == 0:
             print(
-                f"{len(train_set):,} images of {root} on {trainer.processes} x {device}; the run's folder is {folder}"
+                f"{len(train_set):,} images of {options.root} on {trainer.processes} x {device}; "
+                f"the run's folder is {folder}"
             )
         (trainer.resume() if options.resume else trainer).run()
         if trainer.rank == 0:
@@ -445,10 +452,13 @@ def run_command(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """`python -m handpose_lib.train`: the same options as `handpose train`."""
+    """`python -m handpose_lib.train`: the options of `handpose train`, but `--root` must be given."""
     parser = argparse.ArgumentParser("handpose_lib.train", description="Train a U-Net; see `handpose train`.")
     add_arguments(parser)
-    run_command(parser.parse_args())
+    options = parser.parse_args()
+    if options.root is None:
+        parser.error("--root is needed: a folder in FreiHAND's layout (`handpose train` finds or renders one)")
+    run_command(options)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     `half` stores them in 16 bits: half the size, no difference that a score shows; `load_model` makes float32 again.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
-    shape = {"width": model.width, "depth": model.depth, "num_keypoints": model.num_keypoints}
+    shape = {name: getattr(model, name) for name in ("width", "depth", "num_keypoints", "image_size")}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

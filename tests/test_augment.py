@@ -177,6 +177,12 @@ def test_a_focus_of_two_keeps_the_range_and_halves_most_angles():
     assert degrees(2).abs().max() > 170 and degrees(2).mean().abs() < 5
 
 
+@pytest.mark.parametrize(("name", "value"), [("scale", 0.5), ("mirror", 5.0), ("rotation_focus", 0.0), ("shift", -0.1)])
+def test_an_augmentation_that_can_not_work_is_refused(name: str, value: float):
+    with pytest.raises(ValueError, match=name):
+        Augmentation(**{name: value})
+
+
 def test_warping_and_recolouring_in_one_is_the_same_as_one_after_the_other():
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(5, 3, 12, 14, generator=generator)

@@ -97,6 +97,9 @@ def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path
     with pytest.raises(SystemExit):
         main([*command, "--resume", "--start-from", weights])
     assert "leave --start-from out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "--root", str(tiny_root), "--start-from", weights, *SMALL])
+    assert "--start-from needs --out" in capsys.readouterr().err
     command[command.index(str(tmp_path / "run"))] = str(tmp_path / "another")
     main([*command, "--start-from", weights])
     assert (tmp_path / "another" / "best.safetensors").is_file()

@@ -74,3 +74,10 @@ def test_the_model_is_left_in_the_mode_it_came_in(tiny_val: FreiHAND):
 def test_a_set_without_labels_can_not_be_scored(tiny_root: Path):
     with pytest.raises(ValueError, match=r"evaluation_xyz\.json"):
         evaluate(nn.Conv2d(3, 21, 1), FreiHAND(tiny_root, "evaluation"))
+
+
+def test_a_hand_without_an_answer_is_the_worst(tiny_val: FreiHAND):
+    predictions = torch.from_numpy(tiny_val.keypoints) + 7
+    predictions[1] = torch.nan
+    report = make_report(tiny_val, predictions)
+    assert report.worst(1).tolist() == [1] and torch.isinf(report.errors[1]).all()

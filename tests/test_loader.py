@@ -178,3 +178,12 @@ def test_a_set_without_keypoints_can_not_be_cropped(tmp_path: Path):
     root = make_tree(tmp_path / "tree", 0, evaluation=3, evaluation_labels=False)
     with pytest.raises(ValueError, match="crop must be 0"):
         HandBatches(FreiHAND(root, "evaluation"), 32, 2, crop=0.5)
+
+
+def test_a_keypoint_beyond_the_photograph_stays_unseen_where_the_warp_brings_it_in(tiny_train: FreiHAND, monkeypatch):
+    keypoints = tiny_train.keypoints.copy()
+    keypoints[:, 0] = (-10, 100)
+    monkeypatch.setattr(tiny_train, "keypoints", keypoints)
+    batch = next(HandBatches(tiny_train, 64, 8, crop=0.3).in_order())
+    assert ((batch.keypoints[:, 0] > 0) & (batch.keypoints[:, 0] < 63)).all(), "the crop shows its place"
+    assert not batch.visible[:, 0].any() and batch.visible[:, 1:].any()

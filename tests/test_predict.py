@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -180,9 +181,7 @@ def test_weights_bring_the_crops_that_they_were_trained_on(tmp_path):
 def test_missing_bundled_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(storage, "checkout_root", lambda: tmp_path)
     monkeypatch.setattr(storage, "INSTALLED", tmp_path / "nowhere")
-    with pytest.raises(
-        FileNotFoundError, match=r"handpose.safetensors comes with .*nowhere"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"handpose.safetensors comes with .*nowhere"):
         HandPosePredictor.from_pretrained()
 
 
@@ -200,6 +199,42 @@ def test_the_command_line_draws_and_writes_keypoints(tmp_path, capsys):
     assert all(np.shape(entry["keypoints"]) == (21, 2) and len(entry["confidence"]) == 21 for entry in found.values())
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["0000_a.png", "0001_b.png"]
     assert "2 pictures" in capsys.readouterr().out
+
+
+def test_a_damaged_picture_costs_no_other_ones_keypoints(tmp_path, capsys):
+    save_model(UNet2DHandPose(4, 2), tmp_path / "weights.safetensors", image_size=32)
+    cv2.imwrite(str(tmp_path / "b.png"), with_spot(80, 60, 30, 30, 4))
+    (tmp_path / "a.png").write_bytes(b"cut short")
+    command = ["predict", str(tmp_path), "--weights", str(tmp_path / "weights.safetensors"), "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--out", str(tmp_path / "out")])
+    assert [Path(name).name for name in json.loads((tmp_path / "out" / "keypoints.json").read_text())] == ["b.png"]
+    assert "1 pictures left out: " in (err := capsys.readouterr().err) and "a.png" in err
+
+
+def test_an_image_of_pillows_is_as_good_as_its_array():
+    predictor = HandPosePredictor(UNet2DHandPose(4, 2))
+    picture = with_spot(80, 60, 30, 30, 4)
+    assert torch.equal(predictor(PIL.Image.fromarray(picture))[0], predictor(picture)[0])
+
+
+def test_many_pictures_are_answered_in_parts_in_their_order():
+    predictor = HandPosePredictor(UNet2DHandPose(4, 2), batch_size=2)
+    pictures = [with_spot(80, 60, 20 + 5 * i, 30, 4) for i in range(5)]
+    boxes = [[0, 0, 70, 50 + i] for i in range(5)]
+    together = predictor(pictures, boxes)[0]
+    singly = [predictor(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
+    assert torch.allclose(together, torch.cat(singly), atol=1e-3)
+    with pytest.raises(ValueError, match="picture 4"):
+        predictor([*pictures[:4], np.zeros((5, 5), np.uint8)])
+
+
+def test_weights_that_saw_whole_pictures_look_once(tmp_path):
+    model = UNet2DHandPose(4, 2)
+    model.image_size = 32
+    save_model(model, tmp_path / "weights.safetensors")
+    predictor = HandPosePredictor.from_pretrained(tmp_path / "weights.safetensors")
+    assert (predictor.passes, predictor.turned, predictor.size) == (1, False, (32, 32))
 
 
 def test_an_empty_folder_is_refused(tmp_path, capsys):

@@ -84,6 +84,30 @@ def test_a_run_can_start_from_the_weights_of_another(tiny_train, tiny_val, tmp_p
         wider.start_from(best)
 
 
+def test_a_run_stopped_on_its_last_batch_is_still_validated(tiny_train, tiny_val, tmp_path: Path):
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
+    stop_after(trainer, trainer.total_steps, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        trainer.run(progress=False)
+    resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_set_without_keypoints_is_refused_before_training(tiny_root, tiny_train, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"val_set \(.*evaluation\) has no keypoints"):
+        Trainer(SETTINGS, tiny_train, FreiHAND(tiny_root, "evaluation"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", -1), ("seed", 2**31), ("weight_decay", -1.0), ("foreground_weight", -1.0)]
+)
+def test_settings_that_can_not_work_are_refused(name: str, value: float):
+    with pytest.raises(ValueError, match=name):
+        replace(SETTINGS, **{name: value})
+
+
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 @pytest.mark.parametrize("steps", [2, 5])
 def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(

@@ -1,5 +1,6 @@
 """What chapter 07 draws beyond `plots`: normalisers, intervals, seeds, joints seen and hidden, a published table."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,8 @@ def keypoint_intervals(rows: Mapping[str, tuple[Any, Any, Any]], ylabel: str = "
     figure, ax = plt.subplots(figsize=(10, 3.6))
     offsets = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.24
     colours = ("black", "#D55E00", "#0072B2", "#009E73")
-    for (name, ends), offset, marker, colour in zip(rows.items(), offsets, MARKERS, colours, strict=False):
+    looks = itertools.cycle(zip(MARKERS, colours, strict=False))
+    for (name, ends), offset, (marker, colour) in zip(rows.items(), offsets, looks, strict=False):
         middle, low, high = (np.asarray(each, dtype=float) for each in ends)
         ax.errorbar(
             np.arange(len(middle)) + offset, middle, yerr=[middle - low, high - middle], fmt=marker, markersize=4,
@@ -105,7 +107,7 @@ def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -
     figure, ax = plt.subplots(figsize=(10, 3.6))
     own = np.asarray(own, dtype=float)
     ax.bar(range(len(own)), own, color="#DDDDDD", edgecolor="black", label=f"yours: mean {own.mean():.2f}")
-    for (seed, table), marker in zip(seeds.groupby("seed"), ("_", "x", "+", "d"), strict=False):
+    for (seed, table), marker in zip(seeds.groupby("seed"), itertools.cycle("_x+d"), strict=False):
         values = table.set_index("keypoint")["pck_0.2_bbox"].reindex(list(KEYPOINT_NAMES))
         label = f"recorded, seed {seed}: mean {values.mean():.2f}"
         ax.plot(range(len(values)), values, marker, color="black", markersize=7, markerfacecolor="white", label=label)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..storage import atomic_path
+from ..storage import atomic_path, lock_for
 from .picture import VERSIONS, compose
 from .scene import REFERENCE, Scene, sample_scene
 from .shading import render_layer
@@ -76,9 +76,8 @@ def render_hand(
         versions: which pictures of it; all four, or the one of "evaluation", when None.
         without: any of "forearm" (and what is worn on it), "lighting" and "photographs" (as backgrounds), to leave out.
     """
-    without = set(without)
-    if not without <= set(PARTS):
-        raise ValueError(f"without {', '.join(sorted(without - set(PARTS)))}: choose from {', '.join(PARTS)}")
+    without = {without} if isinstance(without, str) else set(without)
+    _check_parts(without)
     evaluation = split == "evaluation"
     versions = tuple(versions or (("evaluation",) if evaluation else VERSIONS))
     # Scene, look and each version draw from their own stream: leaving a version out changes none of the others.
@@ -89,6 +88,11 @@ def render_hand(
     photographs = "photographs" not in without
     images = {version: compose(streams[version], scene, layer, version, photographs) for version in versions}
     return RenderedHand(scene, images, (layer.alpha * 255 + 0.5).astype(np.uint8))
+
+
+def _check_parts(without: set[str]) -> None:
+    if not without <= set(PARTS):
+        raise ValueError(f"without {', '.join(sorted(without - set(PARTS)))}: choose from {', '.join(PARTS)}")
 
 
 def write_dataset(
@@ -109,7 +113,7 @@ def write_dataset(
         seed: hand i depends on the seed and on i alone, whatever the number of workers.
         workers: processes; None takes all cores that this process may use.
         evaluation_hands: number of hands in `evaluation/`, one image each.
-        image_size: side of the images, px.
+        image_size: side of the images, px; `FreiHAND` reads those of 224, as FreiHAND's are.
         quality: of the JPEG files, 1-100.
         progress: show a progress bar where the output is a terminal.
         without: parts to leave out, see `render_hand`.
@@ -117,15 +121,23 @@ def write_dataset(
     Raises:
         ValueError: `out` holds a set that was made with other arguments, or other files.
     """
-    out, settings = (
-        Path(out),
-        Settings(hands, evaluation_hands, seed, image_size, quality, without=tuple(sorted(without))),
-    )
+    out, left_out = Path(out), {without} if isinstance(without, str) else set(without)
+    settings = Settings(hands, evaluation_hands, seed, image_size, quality, without=tuple(sorted(left_out)))
     if hands < 1 or evaluation_hands < 0:
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
-    _claim(out, settings)
-    if _is_complete(out):
-        return out
+    if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
+        raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
+    _check_parts(left_out)
+    with lock_for(out):  # two processes that want the same set: one renders it
+        _claim(out, settings)
+        if not _is_complete(out):
+            _render_missing(out, settings, workers, progress)
+    return out
+
+
+def _render_missing(out: Path, settings: Settings, workers: int | None, progress: bool) -> None:
+    """Renders the hands that a claimed folder lacks, then gathers their labels."""
+    hands, evaluation_hands = settings.hands, settings.evaluation_hands
     jobs = [("training", i) for i in range(hands)] + [("evaluation", i) for i in range(evaluation_hands)]
     missing = [job for job in jobs if not _label_path(out, *job).is_file()]
     workers = min(workers or _cores(), max(len(missing), 1))
@@ -138,7 +150,6 @@ def write_dataset(
         _write_labels(out, split, count)
     _write_json(out / SETTINGS_FILE, {**settings.to_json(), "complete": True})
     shutil.rmtree(out / ".labels", ignore_errors=True)
-    return out
 
 
 def _cores() -> int:

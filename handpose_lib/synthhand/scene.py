@@ -1,7 +1,7 @@
 """One scene: a posed hand with what it wears and holds, in front of a camera that frames it as FreiHAND does.
 
-FreiHAND at 224 px: focal lengths of 373-493 px, the hand 0.4-1.0 m away, the box of its keypoints 30-60 % of the
-image, turned any way, and the forearm always in the picture.
+FreiHAND at 224 px: focal lengths of 373-493 px, the hand 0.4-1.0 m away, the box of its keypoints a third of the image
+or somewhat more (here 27-67 %), turned any way, and the forearm always in the picture.
 """
 
 from dataclasses import dataclass, field
