@@ -256,6 +256,15 @@ def test_asset_is_small_and_whole():
     assert FINGER_BONES.max() < asset.weights.shape[1] and asset.faces.max() == len(asset.vertices) - 1
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"quality": 101}, {"without": "elbows"}, {"without": ["forearm", "elbows"]}]
+)
+def test_arguments_that_can_not_work_claim_no_folder(tmp_path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataset.write_dataset(tmp_path / "set", 1, **wrong)
+    assert not (tmp_path / "set").exists()
+
+
 # --- the sample ------------------------------------------------------------------------------------------------------
 
 
