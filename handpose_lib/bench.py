@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -178,6 +179,24 @@ class Bench:
         self.add("e", "FLOP/s of the step / FLOP/s of a large matrix product", [rate / p for p in peak], **notes)
         return seconds
 
+    def profile(self, steps: int = 3, count: int = 10) -> dict[str, float]:
+        """Which operations of torch the training step consists of: their shares of its time, the largest first."""
+        batch = self.endless()()
+        gpu = self.device.type == "cuda"
+        with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiler:
+            for _ in range(steps):
+                self.trainer._train_step(batch)
+            self._wait()
+        own = "self_device_time_total" if gpu else "self_cpu_time_total"
+        times = {event.key.removeprefix("aten::"): getattr(event, own) for event in profiler.key_averages()}
+        total = sum(times.values())
+        largest = sorted(times, key=times.get, reverse=True)[:count]
+        shares = {name: round(times[name] / total, 4) for name in largest}
+        print(
+            "     of the step:", ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()), flush=True
+        )
+        return shares
+
     def data_path(self) -> None:
         """Row b: our batches against a `DataLoader` of conventional samples with two workers."""
         conventional, side = ConventionalSamples(self.train_set, self.settings), self.settings.image_size
@@ -325,12 +344,15 @@ def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
         print(f"{name}: ratio (middle half)")
         bench = Bench(root, device)
         seconds = bench.step()
+        shares = bench.profile()
         bench.data_path()
         bench.loss()
         bench.heatmaps(seconds)
         if device.type == "cpu":  # which renders the hands
             bench.rendering_of_hands()
-        report["devices"][device.type] = {"name": name, "settings": bench.settings.to_json(), "rows": bench.rows}
+        report["devices"][device.type] = {
+            "name": name, "settings": bench.settings.to_json(), "rows": bench.rows, "profile": shares,
+        }  # fmt: skip
     if len(devices) == 2:
         # The same narrow network on both: the CPU's settings, the GPU's time.
         gpu = Bench(root, devices[0])

@@ -151,6 +151,19 @@ def bench_table(folder: Path) -> str:
     return _markdown(["ratio (middle half of its repetitions)", *columns], rows)
 
 
+def profile_table(folder: Path) -> str:
+    """What a training step consists of, from the same files: operations of torch by their share of its time."""
+    rows = []
+    for file, device in (("bench_cpu.json", "cpu"), ("bench_gpu.json", "cuda")):
+        shares = ((_read_json(folder / file) or {"devices": {}})["devices"].get(device) or {}).get("profile")
+        name = "CPU" if device == "cpu" else "GPU"
+        found = NOT_MEASURED
+        if shares:
+            found = ", ".join(f"`{operation}` {100 * share:.0f} %" for operation, share in shares.items())
+        rows.append([name, found])
+    return _markdown(["on a", "largest parts of a training step"], rows)
+
+
 def _ratio(row: dict) -> str:
     """A bench row as "6.79 (6.55–7.14)", with the two figures that were divided where they are known."""
     shown = f"{row['ratio']:.3g}"
@@ -206,7 +219,12 @@ def ablation_table(folder: Path) -> str:
     return _markdown(["trained", "seeds", *(f"{data}: PCK@0.2 (bbox), error at 128" for data in sets)], rows)
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"bench": bench_table, "weights": weights_table, "ablation": ablation_table}
+TABLES: dict[str, Callable[[Path], str]] = {
+    "bench": bench_table,
+    "profile": profile_table,
+    "weights": weights_table,
+    "ablation": ablation_table,
+}
 
 
 def _three_digits(value: float) -> str:

@@ -75,7 +75,8 @@ def export(folders: list[Path], project: Path) -> None:
     for folder in folders:
         before = rows[-1] if rows else {}
         for row in read_history(folder / "history.csv"):
-            rows.append(row | {name: row[name] + before.get(name, 0) for name in ("epoch", "step", "seconds")})
+            added = {name: round(row[name] + before.get(name, 0), 2) for name in ("epoch", "step", "seconds")}
+            rows.append(row | added)
     write_history(rows, project / "figures" / "weights_history.csv")
 
 
