@@ -124,7 +124,7 @@ def test_the_ablation_shows_the_mean_over_seeds_with_lowest_and_highest(tmp_path
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match="no table is called 'banch': there are bench, weights, ablation"):
+    with pytest.raises(ValueError, match="no table is called 'banch': there are bench, profile, weights, ablation"):
         figures.with_tables("<!-- table: banch -->\n<!-- /table -->", ROOT / "figures")
 
 
