@@ -128,6 +128,9 @@ def write_dataset(
     if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
     _check_parts(left_out)
+    if (out / SETTINGS_FILE).is_file() and _is_complete(out):  # may lie on a disk that can only be read
+        _claim(out, settings)
+        return out
     with lock_for(out):  # two processes that want the same set: one renders it
         _claim(out, settings)
         if not _is_complete(out):
