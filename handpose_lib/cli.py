@@ -180,21 +180,23 @@ def _predict(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     plots.use_style()
     found, failures = {}, []
-    for file in files:
-        try:
-            picture = read_picture(file)
-        except (OSError, ValueError) as error:
-            failures.append(error)
-            continue
-        (keypoints,), (confidence,) = predictor(picture)
-        figure, ax = plt.subplots(figsize=(6, 6))
-        plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
-        figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
-        plt.close(figure)
-        found[str(file)] = {
-            "keypoints": keypoints.numpy().round(2).tolist(),
-            "confidence": confidence.numpy().round(3).tolist(),
-        }
+    for first in range(0, len(files), predictor.batch_size):
+        pictures = {}
+        for file in files[first : first + predictor.batch_size]:
+            try:
+                pictures[file] = read_picture(file)
+            except (OSError, ValueError) as error:
+                failures.append(error)
+        answers = predictor(list(pictures.values())) if pictures else ((), ())
+        for (file, picture), keypoints, confidence in zip(pictures.items(), *answers, strict=True):
+            figure, ax = plt.subplots(figsize=(6, 6))
+            plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
+            figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
+            plt.close(figure)
+            found[str(file)] = {
+                "keypoints": keypoints.numpy().round(2).tolist(),
+                "confidence": confidence.numpy().round(3).tolist(),
+            }
     with atomic_path(options.out / "keypoints.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1))
     print(f"{len(found)} pictures: keypoints.json (px of each picture) and drawings in {options.out}")

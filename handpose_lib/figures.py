@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -129,13 +129,19 @@ def with_tables(text: str, folder: Path) -> str:
 GPU_OVER_CPU = "(f) training images/s on the GPU ÷ on its CPU, the same network"
 
 
+def _bench_reports(folder: Path) -> Iterator[tuple[str, str, dict | None]]:
+    """CPU and GPU: the kind, torch's name of it, and the bench's report; None where it was not measured."""
+    for kind, device, file in (("CPU", "cpu", "bench_cpu.json"), ("GPU", "cuda", "bench_gpu.json")):
+        report = _read_json(folder / file)
+        yield kind, device, report if report and device in report["devices"] else None
+
+
 def bench_table(folder: Path) -> str:
     """`bench_cpu.json` and, where a GPU was to be had, `bench_gpu.json`: ratios with their middle half."""
     columns: dict[str, dict[str, str]] = {}  # head -> row -> cell
-    for file, device in (("bench_cpu.json", "cpu"), ("bench_gpu.json", "cuda")):
-        report = _read_json(folder / file)
-        if report is None or device not in report["devices"]:
-            columns["a GPU" if device == "cuda" else "a CPU"] = {}
+    for kind, device, report in _bench_reports(folder):
+        if report is None:
+            columns[f"a {kind}"] = {}
             continue
         measured = report["devices"][device]
         name = measured["name"] if device == "cuda" else f"{report['cpu']}, {report['cpu_threads']} threads"
@@ -154,13 +160,10 @@ def bench_table(folder: Path) -> str:
 def profile_table(folder: Path) -> str:
     """What a training step consists of, from the same files: operations of torch by their share of its time."""
     rows = []
-    for file, device in (("bench_cpu.json", "cpu"), ("bench_gpu.json", "cuda")):
-        shares = ((_read_json(folder / file) or {"devices": {}})["devices"].get(device) or {}).get("profile")
-        name = "CPU" if device == "cpu" else "GPU"
-        found = NOT_MEASURED
-        if shares:
-            found = ", ".join(f"`{operation}` {100 * share:.0f} %" for operation, share in shares.items())
-        rows.append([name, found])
+    for name, device, report in _bench_reports(folder):
+        shares = report["devices"][device].get("profile", {}) if report else {}
+        listed = ", ".join(f"`{operation}` {100 * share:.0f} %" for operation, share in shares.items())
+        rows.append([name, listed or NOT_MEASURED])
     return _markdown(["on a", "largest parts of a training step"], rows)
 
 

@@ -76,8 +76,7 @@ def render_hand(
         versions: which pictures of it; all four, or the one of "evaluation", when None.
         without: any of "forearm" (and what is worn on it), "lighting" and "photographs" (as backgrounds), to leave out.
     """
-    without = {without} if isinstance(without, str) else set(without)
-    _check_parts(without)
+    without = _checked_parts(without)
     evaluation = split == "evaluation"
     versions = tuple(versions or (("evaluation",) if evaluation else VERSIONS))
     # Scene, look and each version draw from their own stream: leaving a version out changes none of the others.
@@ -90,9 +89,12 @@ def render_hand(
     return RenderedHand(scene, images, (layer.alpha * 255 + 0.5).astype(np.uint8))
 
 
-def _check_parts(without: set[str]) -> None:
+def _checked_parts(without: Iterable[str]) -> set[str]:
+    """What to leave out, one name or several; ValueError for a name that is none of `PARTS`."""
+    without = {without} if isinstance(without, str) else set(without)
     if not without <= set(PARTS):
         raise ValueError(f"without {', '.join(sorted(without - set(PARTS)))}: choose from {', '.join(PARTS)}")
+    return without
 
 
 def write_dataset(
@@ -121,13 +123,12 @@ def write_dataset(
     Raises:
         ValueError: `out` holds a set that was made with other arguments, or other files.
     """
-    out, left_out = Path(out), {without} if isinstance(without, str) else set(without)
-    settings = Settings(hands, evaluation_hands, seed, image_size, quality, without=tuple(sorted(left_out)))
+    out, left_out = Path(out), tuple(sorted(_checked_parts(without)))
+    settings = Settings(hands, evaluation_hands, seed, image_size, quality, without=left_out)
     if hands < 1 or evaluation_hands < 0:
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
-    _check_parts(left_out)
     if (out / SETTINGS_FILE).is_file() and _is_complete(out):  # may lie on a disk that can only be read
         _claim(out, settings)
         return out
