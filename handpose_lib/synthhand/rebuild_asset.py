@@ -61,17 +61,18 @@ def rest_shape(body: anny.Anny, cut: Cut, phenotype: dict[str, float], local: di
     return np.vstack([vertices, heads]) - heads[WRIST]
 
 
-def random_shapes(body: anny.Anny, cut: Cut, rng: np.random.Generator) -> np.ndarray:
-    """Hands (RANDOM_SHAPES, V + 22, 3) of people of all builds, from about twelve years of age on."""
+def random_build(body: anny.Anny, rng: np.random.Generator) -> tuple[dict[str, float], dict[str, float]]:
+    """Phenotype and local changes of somebody of any build, from about twelve years of age on."""
     changes = [name for name in body.local_change_labels if name.startswith(("r-hand", "r-lowerarm"))]
     changes = [name for name in changes if "trans" not in name]  # moving the hand is no change of shape
-    shapes = []
-    for _ in range(RANDOM_SHAPES):
-        phenotype = {name: float(rng.uniform(0.05, 0.95)) for name in body.phenotype_labels}
-        phenotype["age"] = float(rng.uniform(0.45, 0.95))
-        local = {name: float(rng.uniform(-0.5, 0.5)) for name in changes}
-        shapes.append(rest_shape(body, cut, phenotype, local))
-    return np.array(shapes)
+    phenotype = {name: float(rng.uniform(0.05, 0.95)) for name in body.phenotype_labels}
+    phenotype["age"] = float(rng.uniform(0.45, 0.95))
+    return phenotype, {name: float(rng.uniform(-0.5, 0.5)) for name in changes}
+
+
+def random_shapes(body: anny.Anny, cut: Cut, rng: np.random.Generator) -> np.ndarray:
+    """Hands (RANDOM_SHAPES, V + 22, 3) of random builds."""
+    return np.array([rest_shape(body, cut, *random_build(body, rng)) for _ in range(RANDOM_SHAPES)])
 
 
 def principal_components(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
