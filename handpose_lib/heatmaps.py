@@ -36,8 +36,7 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
     """
     if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
-    if sigma <= 0:
-        raise ValueError(f"sigma must be positive, not {sigma}")
+    _check_positive(sigma=sigma)
     height, width = size
     keypoints = torch.nan_to_num(_at_least_float32(keypoints), nan=FAR, posinf=FAR, neginf=-FAR)
     columns = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
@@ -57,38 +56,16 @@ def _gaussian(offset: Tensor, sigma: float) -> Tensor:
     return torch.where(value < 1e-19, 0, value)
 
 
-def decode_heatmaps(
-    heatmaps: Tensor,
-    method: str = "local_peak",
-    *,
-    sigma: float = 2.0,
-    beta: float = 100.0,
-    threshold: float = 0.4,
-    window: int | None = None,
-    kernel: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Find the keypoint of each heatmap.
+def decode_heatmaps(heatmaps: Tensor, method: str = "local_peak", **options: float) -> tuple[Tensor, Tensor]:
+    """Find the keypoint of each heatmap by one of the decoders of this module, which are functions of their own.
 
-    - `argmax`: the highest pixel; up to half a pixel off.
-    - `quarter_offset`: the highest pixel, moved by 1/4 towards the higher neighbour in x and in y (Newell, Yang and
-      Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016).
-    - `softmax`: mean position under softmax(beta * heatmap). At beta = 100 it hardly leaves the highest pixel; at
-      beta = 10 the whole map's background pulls at it.
-    - `center_of_mass`: mean position of what exceeds `threshold` times the maximum. A second mode moves it.
-    - `local_peak`: centroid of a window around the peak, moved until it sits on it; see `_local_peak`. The default:
-      exact for any Gaussian of 0.75 to 1.5 times `sigma`, cut off by the border too, and unmoved by what
-      lies elsewhere in the map.
-    - `dark`: a Taylor step on the logarithm of the blurred map (Zhang et al., "Distribution-Aware Coordinate
-      Representation for Human Pose Estimation", CVPR 2020). Peaks within 2 px of the border stay at the highest
-      pixel, as in the paper's code.
+    `argmax`, `quarter_offset`, `softmax`, `center_of_mass`, `local_peak` (the default) and `dark`: their docstrings say
+    how they work, where they come from, and which options they take.
 
     Args:
         heatmaps: (B, K, H, W).
-        sigma: width of the Gaussians that the network was trained on, px (`local_peak`, `dark`).
-        beta: sharpness of `softmax`.
-        threshold: share of the maximum, for `center_of_mass`; 0 takes in all that is positive.
-        window: side of the window of `local_peak` in pixels, odd; None: 3 sigma to each side, 13 at sigma 2.
-        kernel: side of the blur of `dark`, odd; None: 6 sigma - 1, which is 11 at sigma 2 and 17 at sigma 3.
+        method: the decoder's name.
+        options: what that decoder takes by keyword, such as `sigma` for `local_peak` or `beta` for `softmax`.
 
     Returns:
         keypoints (B, K, 2), x and y in pixels of the map, and confidence (B, K), the highest value clipped to 0..1;
@@ -97,7 +74,8 @@ def decode_heatmaps(
         middle of a flat map). A map with a NaN in it has confidence 0 and coordinates without a meaning.
 
     Raises:
-        ValueError: an unknown method, a shape that is not (B, K, H, W), an even window or kernel.
+        ValueError: an unknown method, a shape that is not (B, K, H, W), an option out of range.
+        TypeError: an option that the method does not have.
 
     >>> heatmaps = render_heatmaps(torch.tensor([[[5.3, 8.6]]]), size=(16, 16))
     >>> decode_heatmaps(heatmaps, "argmax")[0]
@@ -107,19 +85,187 @@ def decode_heatmaps(
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; it must be one of {', '.join(METHODS)}")
-    if heatmaps.dim() != 4:
-        raise ValueError(f"heatmaps must be (B, K, H, W), not {tuple(heatmaps.shape)}")
+    return METHODS[method](heatmaps, **options)
+
+
+def argmax(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest pixel; up to half a pixel off. Args and Returns: see `decode_heatmaps`."""
+    heatmaps, peak, confidence = _highest(heatmaps)
+    return peak.to(heatmaps.dtype), confidence
+
+
+def quarter_offset(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest pixel, moved by 1/4 towards the higher neighbour in x and in y, but never at the border.
+
+    Newell, Yang and Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016. Args and Returns: see
+    `decode_heatmaps`.
+    """
+    heatmaps, peak, confidence = _highest(heatmaps)
+    values, x, y = _windows(heatmaps, peak, radius=1)
+    slope = torch.stack([values[..., 1, 2] - values[..., 1, 0], values[..., 2, 1] - values[..., 0, 1]], dim=-1)
+    rows, columns = heatmaps.shape[-2:]
+    both = torch.stack([_inside(x, columns).all(-1), _inside(y, rows).all(-1)], dim=-1)  # no step at the border
+    return peak + 0.25 * slope.sign() * both, confidence
+
+
+def softmax(heatmaps: Tensor, *, beta: float = 100.0) -> tuple[Tensor, Tensor]:
+    """Mean position under softmax(beta * heatmap), also called soft-argmax.
+
+    At beta = 100 it hardly leaves the highest pixel; at beta = 10 the whole map's background pulls at it.
+
+    Args:
+        heatmaps: (B, K, H, W).
+        beta: sharpness; positive.
+
+    Returns: see `decode_heatmaps`.
+    """
+    _check_positive(beta=beta)
+    heatmaps, peak, confidence = _highest(heatmaps)
+    logits = beta * torch.nan_to_num(heatmaps, nan=0.0).clamp(-HIGH, HIGH)
+    return _mean_position(logits.flatten(2).softmax(-1).view_as(heatmaps), peak), confidence
+
+
+def center_of_mass(heatmaps: Tensor, *, threshold: float = 0.4) -> tuple[Tensor, Tensor]:
+    """Mean position of what exceeds `threshold` times the maximum. A second mode moves it.
+
+    Args:
+        heatmaps: (B, K, H, W).
+        threshold: share of the maximum, from 0 (all that is positive) to below 1.
+
+    Returns: see `decode_heatmaps`.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be a share of the maximum from 0 to below 1, not {threshold}")
+    heatmaps, peak, confidence = _highest(heatmaps)
+    heatmaps = torch.nan_to_num(heatmaps, nan=0.0).clamp(0, HIGH)
+    floor = threshold * heatmaps.amax((-2, -1), keepdim=True)
+    return _mean_position(torch.where(heatmaps > floor, heatmaps, 0), peak), confidence
+
+
+def local_peak(
+    heatmaps: Tensor, *, sigma: float = 2.0, window: int | None = None, rounds: int = 6
+) -> tuple[Tensor, Tensor]:
+    """Centroid of a Gaussian window around the peak, moved until the window sits on the peak's centre.
+
+    Exact for any Gaussian of 0.75 to 1.5 times `sigma`, cut off by the border too, and unmoved by what lies elsewhere
+    in the map.
+
+    The centroid of a window that stays put is drawn towards the window's middle, and at the border inwards. So each
+    round weighs the pixels by a Gaussian about the current position, takes their centroid, and compares it with what
+    a Gaussian peak *at* that position would show in the very same pixels. The difference, divided by how fast that
+    centroid follows the peak, is the step: Newton's method. The width of that peak starts as `sigma` and is fitted
+    likewise, by the mean square distance from the position. Any Gaussian ends at its true centre, cut off by the
+    border or not; any other symmetric peak inside the map at its axis of symmetry. (Without the border this is what
+    astronomers call a windowed centroid, SExtractor's XWIN and YWIN.)
+
+    Args:
+        heatmaps: (B, K, H, W).
+        sigma: width of the Gaussians that the network was trained on, px.
+        window: side of the window in pixels, odd; None: 3 sigma to each side, 13 at sigma 2.
+        rounds: steps of Newton's method.
+
+    Returns: see `decode_heatmaps`.
+    """
+    _check_positive(sigma=sigma)
     window = 2 * math.ceil(3 * sigma) + 1 if window is None else window
+    _check_odd("window", window)
+    heatmaps, peak, confidence = _highest(heatmaps)
+    radius = window // 2
+    rows, columns = heatmaps.shape[-2:]
+    values, x, y = _windows(heatmaps, peak, radius)
+    values = values.clamp(0, HIGH)
+    places = torch.stack([x, y], dim=-2)  # (B, K, 2, S)
+    inside = torch.stack([_inside(x, columns), _inside(y, rows)], dim=-2)
+    position = peak.to(heatmaps.dtype)  # (B, K, 2)
+    narrowness = torch.full_like(position[..., :1], 1 / sigma**2)  # 1 / width^2, the same in x and y: (B, K, 1)
+    for _ in range(rounds):
+        offset = places - position[..., None]
+        square = offset.square()
+        weights = torch.exp(square / (-2 * sigma**2)) * inside
+        weighted = values * weights[..., 1, :, None] * weights[..., 0, None, :]  # (B, K, S, S)
+        seen = _shares(torch.stack([weighted.sum(-2), weighted.sum(-1)], dim=-2))  # (B, K, 2, S): along x, along y
+        expected = _shares(weights * torch.exp(square * narrowness[..., None] / -2))
+        mean, mean_square = (expected * offset).sum(-1), (expected * square).sum(-1)  # (B, K, 2)
+        spread = ((expected * square).sum(-1) - mean.square()).clamp(min=0.01)  # variance of the offset,
+        skew = (expected * square * offset).sum(-1) - mean * mean_square  # its covariance with its square,
+        tail = (expected * square.square()).sum(-1) - mean_square.square()  # the variance of the square
+        shift, wider = (seen * offset).sum(-1) - mean, (seen * square).sum(-1) - mean_square
+        stiffness = (tail - skew.square() / spread).sum(-1, keepdim=True).clamp(min=0.01)
+        narrower = -2 * (wider - skew * shift / spread).sum(-1, keepdim=True) / stiffness
+        narrower = (narrowness + narrower).clamp(1 / (2 * sigma) ** 2, 1 / (sigma / 2) ** 2) - narrowness
+        step = (shift + skew * narrower / 2) / (narrowness * spread)
+        narrowness = narrowness + narrower
+        step = torch.where(seen.sum(-1) > 0, step, 0).clamp(-1, 1)
+        position = (position + step).clamp(peak - radius, peak + radius)
+    x, y = position[..., 0].clamp(-0.5, columns - 0.5), position[..., 1].clamp(-0.5, rows - 0.5)
+    return torch.stack([x, y], dim=-1), confidence
+
+
+def dark(heatmaps: Tensor, *, sigma: float = 2.0, kernel: int | None = None) -> tuple[Tensor, Tensor]:
+    """One Newton step on log(blurred heatmap), whose derivatives are differences over 1 and 2 pixels.
+
+    Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020. Peaks within
+    2 px of the border stay at the highest pixel, as in the paper's code.
+
+    Args:
+        heatmaps: (B, K, H, W).
+        sigma: width of the Gaussians that the network was trained on, px.
+        kernel: side of the blur in pixels, odd; None: 6 sigma - 1, which is 11 at sigma 2 and 17 at sigma 3.
+
+    Returns: see `decode_heatmaps`.
+    """
+    _check_positive(sigma=sigma)
     kernel = max(3, 2 * round(3 * sigma - 1) + 1) if kernel is None else kernel
-    for name, side in {"window": window, "kernel": kernel}.items():
-        if side < 1 or side % 2 == 0:
-            raise ValueError(f"{name} must be odd and positive, so that it has a middle pixel, not {side}")
+    _check_odd("kernel", kernel)
+    heatmaps, peak, confidence = _highest(heatmaps)
+    rows, columns = heatmaps.shape[-2:]
+    values, _, _ = _windows(heatmaps, peak, radius=kernel // 2 + 2)  # what the blur of 5 x 5 pixels needs
+    # OpenCV's rule for a blur of which only the side is given: 2.0 for 11, 2.9 for 17.
+    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+    taps = torch.arange(kernel, dtype=values.dtype, device=values.device) - kernel // 2
+    taps = torch.softmax(taps.square() / (-2 * sigma**2), dim=0)
+    values = (values.unfold(-1, kernel, 1) * taps).sum(-1)  # (B, K, S, 5)
+    values = (values.unfold(-2, kernel, 1) * taps).sum(-1)  # (B, K, 5, 5)
+    log = values.clamp(min=1e-10).log()
+    dx, dy = (log[..., 2, 3] - log[..., 2, 1]) / 2, (log[..., 3, 2] - log[..., 1, 2]) / 2
+    dxx = (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0]) / 4
+    dyy = (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4
+    dxy = (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4
+    determinant = dxx * dyy - dxy.square()
+    curved = determinant != 0
+    step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1)
+    step = step / torch.where(curved, determinant, 1)[..., None]
+    x, y = peak.unbind(-1)
+    room = (x >= 2) & (x < columns - 2) & (y >= 2) & (y < rows - 2)
+    # A step off the 5 x 5 pixels means that they are no peak: the parabola says nothing there.
+    use = (room & curved)[..., None] & (step.abs() <= 2).all(-1, keepdim=True)
+    return peak + torch.where(use, step, 0), confidence
+
+
+METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    each.__name__: each for each in (argmax, quarter_offset, softmax, center_of_mass, local_peak, dark)
+}
+
+
+def _highest(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps in float32 or 64, their highest pixel (B, K, 2) as x and y, and the confidence (B, K)."""
+    if heatmaps.dim() != 4 or 0 in heatmaps.shape[2:]:
+        raise ValueError(f"heatmaps must be (B, K, H, W), each of a pixel or more, not {tuple(heatmaps.shape)}")
     heatmaps = _at_least_float32(heatmaps)
     value, index = heatmaps.flatten(2).max(dim=-1)  # (B, K)
     peak = torch.stack([index % heatmaps.shape[3], index // heatmaps.shape[3]], dim=-1)  # (B, K, 2)
-    options = {"sigma": sigma, "beta": beta, "threshold": threshold, "window": window, "kernel": kernel}
-    keypoints = METHODS[method](heatmaps, peak, options)
-    return keypoints, torch.nan_to_num(value, nan=0.0).clamp(0, 1)
+    return heatmaps, peak, torch.nan_to_num(value, nan=0.0).clamp(0, 1)
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive, not {value}")
+
+
+def _check_odd(name: str, side: int) -> None:
+    if side < 1 or side % 2 == 0:
+        raise ValueError(f"{name} must be odd and positive, so that it has a middle pixel, not {side}")
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
@@ -144,29 +290,6 @@ def _inside(position: Tensor, size: int) -> Tensor:
     return (position >= 0) & (position < size)
 
 
-def _argmax(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
-    return peak.to(heatmaps.dtype)
-
-
-def _quarter_offset(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
-    values, x, y = _windows(heatmaps, peak, radius=1)
-    slope = torch.stack([values[..., 1, 2] - values[..., 1, 0], values[..., 2, 1] - values[..., 0, 1]], dim=-1)
-    rows, columns = heatmaps.shape[-2:]
-    both = torch.stack([_inside(x, columns).all(-1), _inside(y, rows).all(-1)], dim=-1)  # no step at the border
-    return peak + 0.25 * slope.sign() * both
-
-
-def _softmax(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
-    logits = options["beta"] * torch.nan_to_num(heatmaps, nan=0.0).clamp(-HIGH, HIGH)
-    return _mean_position(logits.flatten(2).softmax(-1).view_as(heatmaps), peak)
-
-
-def _center_of_mass(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
-    heatmaps = torch.nan_to_num(heatmaps, nan=0.0).clamp(0, HIGH)
-    floor = options["threshold"] * heatmaps.amax((-2, -1), keepdim=True)
-    return _mean_position(torch.where(heatmaps > floor, heatmaps, 0), peak)
-
-
 def _mean_position(weights: Tensor, otherwise: Tensor) -> Tensor:
     """Mean (x, y) of a map of weights (B, K, H, W); where all are 0, the position given instead."""
     columns, rows = weights.sum(-2), weights.sum(-1)  # (B, K, W), (B, K, H)
@@ -178,84 +301,7 @@ def _mean_position(weights: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(some[..., None], mean, otherwise.to(mean.dtype))
 
 
-def _local_peak(heatmaps: Tensor, peak: Tensor, options: dict, rounds: int = 6) -> Tensor:
-    """Centroid of a Gaussian window around the peak, moved until the window sits on the peak's centre.
-
-    The centroid of a window that stays put is drawn towards the window's middle, and at the border inwards. So each
-    round weighs the pixels by a Gaussian about the current position, takes their centroid, and compares it with what
-    a Gaussian peak *at* that position would show in the very same pixels. The difference, divided by how fast that
-    centroid follows the peak, is the step: Newton's method. The width of that peak starts as `sigma` and is fitted
-    likewise, by the mean square distance from the position. Any Gaussian ends at its true centre, cut off by the
-    border or not; any other symmetric peak inside the map at its axis of symmetry. (Without the border this is what
-    astronomers call a windowed centroid, SExtractor's XWIN and YWIN.)
-    """
-    sigma, radius = options["sigma"], options["window"] // 2
-    rows, columns = heatmaps.shape[-2:]
-    values, x, y = _windows(heatmaps, peak, radius)
-    values = values.clamp(0, HIGH)
-    places = torch.stack([x, y], dim=-2)  # (B, K, 2, S)
-    inside = torch.stack([_inside(x, columns), _inside(y, rows)], dim=-2)
-    position = peak.to(heatmaps.dtype)  # (B, K, 2)
-    narrowness = torch.full_like(position[..., :1], 1 / sigma**2)  # 1 / width^2, the same in x and y: (B, K, 1)
-    for _ in range(rounds):
-        offset = places - position[..., None]
-        square = offset.square()
-        window = torch.exp(square / (-2 * sigma**2)) * inside
-        weighted = values * window[..., 1, :, None] * window[..., 0, None, :]  # (B, K, S, S)
-        seen = _shares(torch.stack([weighted.sum(-2), weighted.sum(-1)], dim=-2))  # (B, K, 2, S): along x, along y
-        expected = _shares(window * torch.exp(square * narrowness[..., None] / -2))
-        mean, mean_square = (expected * offset).sum(-1), (expected * square).sum(-1)  # (B, K, 2)
-        spread = ((expected * square).sum(-1) - mean.square()).clamp(min=0.01)  # variance of the offset,
-        skew = (expected * square * offset).sum(-1) - mean * mean_square  # its covariance with its square,
-        tail = (expected * square.square()).sum(-1) - mean_square.square()  # the variance of the square
-        shift, wider = (seen * offset).sum(-1) - mean, (seen * square).sum(-1) - mean_square
-        stiffness = (tail - skew.square() / spread).sum(-1, keepdim=True).clamp(min=0.01)
-        narrower = -2 * (wider - skew * shift / spread).sum(-1, keepdim=True) / stiffness
-        narrower = (narrowness + narrower).clamp(1 / (2 * sigma) ** 2, 1 / (sigma / 2) ** 2) - narrowness
-        step = (shift + skew * narrower / 2) / (narrowness * spread)
-        narrowness = narrowness + narrower
-        step = torch.where(seen.sum(-1) > 0, step, 0).clamp(-1, 1)
-        position = (position + step).clamp(peak - radius, peak + radius)
-    return torch.stack([position[..., 0].clamp(-0.5, columns - 0.5), position[..., 1].clamp(-0.5, rows - 0.5)], dim=-1)
-
-
 def _shares(weights: Tensor) -> Tensor:
     """Weights (..., S) divided by their sum; zeros where all are 0."""
     total = weights.sum(-1, keepdim=True)
     return weights / torch.where(total > 0, total, 1)
-
-
-def _dark(heatmaps: Tensor, peak: Tensor, options: dict) -> Tensor:
-    """One Newton step on log(blurred heatmap), whose derivatives are differences over 1 and 2 pixels."""
-    kernel, rows, columns = options["kernel"], *heatmaps.shape[-2:]
-    values, _, _ = _windows(heatmaps, peak, radius=kernel // 2 + 2)  # what the blur of 5 x 5 pixels needs
-    # OpenCV's rule for a blur of which only the side is given: 2.0 for 11, 2.9 for 17.
-    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
-    taps = torch.arange(kernel, dtype=values.dtype, device=values.device) - kernel // 2
-    taps = torch.softmax(taps.square() / (-2 * sigma**2), dim=0)
-    values = (values.unfold(-1, kernel, 1) * taps).sum(-1)  # (B, K, S, 5)
-    values = (values.unfold(-2, kernel, 1) * taps).sum(-1)  # (B, K, 5, 5)
-    log = values.clamp(min=1e-10).log()
-    dx, dy = (log[..., 2, 3] - log[..., 2, 1]) / 2, (log[..., 3, 2] - log[..., 1, 2]) / 2
-    dxx = (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0]) / 4
-    dyy = (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2]) / 4
-    dxy = (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1]) / 4
-    determinant = dxx * dyy - dxy.square()
-    curved = determinant != 0
-    step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1)
-    step = step / torch.where(curved, determinant, 1)[..., None]
-    x, y = peak.unbind(-1)
-    room = (x >= 2) & (x < columns - 2) & (y >= 2) & (y < rows - 2)
-    # A step off the 5 x 5 pixels means that they are no peak: the parabola says nothing there.
-    use = (room & curved)[..., None] & (step.abs() <= 2).all(-1, keepdim=True)
-    return peak + torch.where(use, step, 0)
-
-
-METHODS: dict[str, Callable[[Tensor, Tensor, dict], Tensor]] = {
-    "argmax": _argmax,
-    "quarter_offset": _quarter_offset,
-    "softmax": _softmax,
-    "center_of_mass": _center_of_mass,
-    "local_peak": _local_peak,
-    "dark": _dark,
-}

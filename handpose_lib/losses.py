@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# On a CPU the maps go through the formula in pieces of this many pixels a thread, so that the dozen temporaries stay in
-# the cache.
+# On a CPU the maps go through the formula in pieces of this many pixels per thread, so that the dozen temporaries stay
+# in the processor's cache.
 PIECE = 2**16
+REDUCTIONS = ("mean", "sum", "none")
 LARGEST_ERROR = 1e20  # an error beyond it is taken for it, so that the sum over a batch still fits float32
 
 
@@ -41,8 +42,8 @@ def adaptive_wing_constants(
     return slope, theta * slope - omega * torch.log1p(ratio**exponent)
 
 
-def adaptive_wing(
-    pred: Tensor, target: Tensor, alpha: float = 2.1, omega: float = 14.0, epsilon: float = 1.0, theta: float = 0.5
+def _value_and_slope(
+    pred: Tensor, target: Tensor, alpha: float, omega: float, epsilon: float, theta: float
 ) -> tuple[Tensor, Tensor]:
     """The loss of every pixel and its derivative by the prediction; autograd is not involved.
 
@@ -60,7 +61,7 @@ def adaptive_wing(
     from -1 to alpha - 1; beyond them the paper's slope grows without bound as delta goes to 0.
 
     Args:
-        pred, target: same shape and floating-point type.
+        pred, target: same shape, float32 or float64.
 
     Returns:
         loss and slope * sign(pred - target), both of the shape of `pred`; 0 and 0 where pred == target.
@@ -75,23 +76,32 @@ def adaptive_wing(
     return loss, slope.mul_(difference.sign_())
 
 
+def _weighted(
+    pred: Tensor, target: Tensor, foreground_weight: float, curve: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """The loss of every pixel of (..., H, W) and its gradient, both times the paper's weight map."""
+    loss, gradient = _value_and_slope(pred, target, *curve)
+    if foreground_weight:
+        weight = _dilated(target > 0.2).to(loss.dtype).mul_(foreground_weight).add_(1)
+        loss, gradient = loss.mul_(weight), gradient.mul_(weight)
+    return loss, gradient
+
+
 def _sum_and_gradient(
     pred: Tensor, target: Tensor, visible: Tensor | None, foreground_weight: float, curve: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
     """Sum of the loss over the visible maps of (..., H, W), and its gradient of the same shape."""
-    loss, gradient = adaptive_wing(pred, target, *curve)
-    if foreground_weight:
-        weight = _dilated(target > 0.2).to(loss.dtype).mul_(foreground_weight).add_(1)
-        loss, gradient = loss.mul_(weight), gradient.mul_(weight)
+    loss, gradient = _weighted(pred, target, foreground_weight, curve)
     if visible is None:
         return loss.sum(), gradient
     return loss.sum((-2, -1)).masked_fill(~visible, 0).sum(), gradient.masked_fill_(~visible[..., None, None], 0)
 
 
 def _dilated(mask: Tensor) -> Tensor:
-    """Where a mask (..., H, W) is true somewhere in the 3x3 pixels around; a grey dilation > 0.2 is that of > 0.2.
+    """The 3x3 dilation of a mask (..., H, W): true where the pixel or one of its eight neighbours is true.
 
-    A pixel or its left or right neighbour, then the same of rows: four comparisons of single bytes.
+    First along each row, then along each column. To dilate the mask `target > 0.2` gives the same pixels as the
+    paper's way, which dilates the grey target first and then compares it with 0.2.
     """
     wide = mask.clone()
     wide[..., 1:] |= mask[..., :-1]
@@ -131,8 +141,7 @@ class _AdaptiveWingSum(torch.autograd.Function):
             total, gradient = _sum_and_gradient(pred.to(dtype), target.to(dtype), visible, foreground_weight, curve)
         else:
             gradient = torch.empty(pred.shape, dtype=dtype) if ctx.needs_input_grad[0] else None
-            # A thread starts with autograd switched on, whatever holds here: hence detach.
-            maps = [t if t is None else t.detach().reshape(-1, *pred.shape[-2:]) for t in (pred, target, gradient)]
+            maps = [t if t is None else t.reshape(-1, *pred.shape[-2:]) for t in (pred, target, gradient)]
             mask = visible if visible is None else visible.reshape(-1)
             total = _sum_in_pieces(maps[0], maps[1], mask, maps[2], foreground_weight, curve)
             total = torch.tensor(total, dtype=dtype)
@@ -148,13 +157,49 @@ class _AdaptiveWingSum(torch.autograd.Function):
         return (gradient * grad_output).to(ctx.pred_dtype), None, None, None, None
 
 
-class AdaptiveWingLoss(nn.Module):
-    """Adaptive Wing loss, averaged over all pixels of the maps that count.
+class _AdaptiveWingEach(torch.autograd.Function):
+    """The loss of each pixel; all that is kept for backward is its derivative."""
 
-    Computed in float32 whatever autocast says (in float64 if an input is). Value and gradient are finite for every
-    finite input. The gradient flows to `pred` only, and cannot be differentiated again.
+    @staticmethod
+    def forward(ctx, pred, target, visible, foreground_weight, curve):
+        dtype = _dtype(pred, target)
+        loss, gradient = _weighted(pred.to(dtype), target.to(dtype), foreground_weight, curve)
+        if visible is not None:
+            loss, gradient = (t.masked_fill_(~visible[..., None, None], 0) for t in (loss, gradient))
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(gradient)
+        ctx.pred_dtype = pred.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_output).to(ctx.pred_dtype), None, None, None, None
+
+
+def adaptive_wing(
+    pred: Tensor,
+    target: Tensor,
+    visible: Tensor | None = None,
+    *,
+    alpha: float = 2.1,
+    omega: float = 14.0,
+    epsilon: float = 1.0,
+    theta: float = 0.5,
+    foreground_weight: float = 0.0,
+    num_maps: Tensor | float | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Adaptive Wing loss as a function, in the way of `torch.nn.functional`; `AdaptiveWingLoss` is its module.
+
+    Computed in float32 whatever autocast says (in float64 if an input is), so 16-bit inputs are fine. Value and
+    gradient are finite for every finite input. The gradient flows to `pred` only, and cannot be differentiated again.
 
     Args:
+        pred, target: (B, K, H, W), in any memory layout. Without `visible`, any shape.
+        visible: (B, K) bool; a map with False counts neither in the sum nor in the number of pixels, and gets no
+            gradient. None: every map counts. With no visible map the loss is 0.
         alpha: exponent on the background; alpha - 1 on the peak. At least 2, so that the exponent is 1 or more.
         omega: height of the curved part.
         epsilon: width of the curved part. (The usual bug divides delta by omega instead.)
@@ -162,15 +207,72 @@ class AdaptiveWingLoss(nn.Module):
         foreground_weight: w of the paper's weight map: the loss of pixels in the 3x3 grey dilation of the target
             above 0.2 counts w + 1 times. 0 turns it off; the paper takes 10. The mean still divides by the number
             of pixels, as in the paper.
+        num_maps: for "mean": what the sum is divided by, times H*W, instead of the number of visible maps. In
+            distributed training, pass the mean of that number over the processes: then the gradients that they
+            average are those of the whole batch.
+        reduction: "mean" over the pixels of the maps that count, their "sum", or "none".
+
+    Returns:
+        a scalar, or the loss of each pixel in the shape of `pred` for "none" (0 on maps that are not visible).
+
+    Raises:
+        ValueError: shapes that differ, a target that requires a gradient, settings out of range.
+
+    >>> adaptive_wing(torch.zeros(2), torch.tensor([0.1, 1.0]), reduction="none").round(decimals=4)
+    tensor([ 0.1393, 10.2594])
+    """
+    _check_settings(alpha, omega, epsilon, theta, foreground_weight, reduction)
+    if pred.shape != target.shape:
+        raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
+    if target.requires_grad:
+        raise ValueError("target requires a gradient, but the loss has one for pred only: pass target.detach()")
+    if visible is not None:
+        if visible.shape != pred.shape[:-2]:
+            raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry per map")
+        visible = visible.to(pred.device, torch.bool)
+    shape = pred.shape
+    pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)
+    curve = (alpha, omega, epsilon, theta)
+    with torch.autocast(pred.device.type, enabled=False):
+        if reduction == "none":
+            return _AdaptiveWingEach.apply(pred, target, visible, foreground_weight, curve).reshape(shape)
+        total = _AdaptiveWingSum.apply(pred, target, visible, foreground_weight, curve)
+        if reduction == "sum":
+            return total
+        if num_maps is None:
+            num_maps = math.prod(pred.shape[:-2]) if visible is None else visible.sum()
+        pixels = num_maps * math.prod(pred.shape[-2:])
+        if isinstance(pixels, Tensor):
+            return total / torch.where(pixels > 0, pixels, 1)  # nothing visible: 0 / 1
+        return total / (pixels or 1)
+
+
+def _check_settings(
+    alpha: float, omega: float, epsilon: float, theta: float, foreground_weight: float, reduction: str
+) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}, it must be one of {', '.join(REDUCTIONS)}")
+    if not 2 <= alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}; it must be at least 2, so that alpha - target is 1 or more on a peak")
+    positive = all(0 < value < math.inf for value in (omega, epsilon, theta))
+    if not positive or not 0 <= foreground_weight < math.inf:
+        raise ValueError(
+            f"omega, epsilon and theta must be positive and foreground_weight not negative, "
+            f"not {omega}, {epsilon}, {theta} and {foreground_weight}"
+        )
+
+
+class AdaptiveWingLoss(nn.Module):
+    """Adaptive Wing loss, averaged over all pixels of the maps that count: `adaptive_wing` with settings.
+
+    Args:
+        alpha, omega, epsilon, theta, foreground_weight: see `adaptive_wing`.
+        reduction: "mean", "sum" or "none".
 
     Shape:
         pred, target: (B, K, H, W), in any memory layout. Without `visible`, any shape.
-        visible: (B, K) bool; a map with False counts neither in the sum nor in the number of pixels, and gets no
-            gradient. None: every map counts. With no visible map the loss is 0.
-        num_maps: what the sum is divided by, times H*W, instead of the number of visible maps. In distributed
-            training, pass the mean of that number over the processes: then the gradients that they average are those
-            of the whole batch.
-        returns: scalar.
+        visible: (B, K) bool, see `adaptive_wing`.
+        returns: scalar, or the shape of `pred` for "none".
 
     Raises:
         ValueError: shapes that differ, a target that requires a gradient, settings out of range.
@@ -187,39 +289,22 @@ class AdaptiveWingLoss(nn.Module):
         epsilon: float = 1.0,
         theta: float = 0.5,
         foreground_weight: float = 0.0,
+        reduction: str = "mean",
     ) -> None:
         super().__init__()
-        if alpha < 2:
-            raise ValueError(f"alpha is {alpha}; it must be at least 2, so that alpha - target is 1 or more on a peak")
-        if min(omega, epsilon, theta) <= 0 or foreground_weight < 0:
-            raise ValueError(
-                f"omega, epsilon and theta must be positive and foreground_weight not negative, "
-                f"not {omega}, {epsilon}, {theta} and {foreground_weight}"
-            )
+        _check_settings(alpha, omega, epsilon, theta, foreground_weight, reduction)
         self.alpha, self.omega, self.epsilon, self.theta = alpha, omega, epsilon, theta
         self.foreground_weight = foreground_weight
+        self.reduction = reduction
 
     def forward(
         self, pred: Tensor, target: Tensor, visible: Tensor | None = None, num_maps: Tensor | float | None = None
     ) -> Tensor:
-        if pred.shape != target.shape:
-            raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
-        if target.requires_grad:
-            raise ValueError("target requires a gradient, but the loss has one for pred only: pass target.detach()")
-        if visible is not None:
-            if visible.shape != pred.shape[:-2]:
-                raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry a map")
-            visible = visible.to(pred.device, torch.bool)
-        pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)
-        with torch.autocast(pred.device.type, enabled=False):
-            curve = (self.alpha, self.omega, self.epsilon, self.theta)
-            total = _AdaptiveWingSum.apply(pred, target, visible, self.foreground_weight, curve)
-            if num_maps is None:
-                num_maps = math.prod(pred.shape[:-2]) if visible is None else visible.sum()
-            pixels = num_maps * math.prod(pred.shape[-2:])
-            if isinstance(pixels, Tensor):
-                return total / torch.where(pixels > 0, pixels, 1)  # nothing visible: 0 / 1
-            return total / (pixels or 1)
+        return adaptive_wing(
+            pred, target, visible,
+            alpha=self.alpha, omega=self.omega, epsilon=self.epsilon, theta=self.theta,
+            foreground_weight=self.foreground_weight, num_maps=num_maps, reduction=self.reduction,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return (

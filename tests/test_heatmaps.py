@@ -104,19 +104,46 @@ def test_bad_input_is_named():
         render_heatmaps(torch.zeros(1, 21, 2), (8, 8), sigma=0)
     with pytest.raises(ValueError, match=r"'soft'.*argmax, quarter_offset, softmax, center_of_mass, local_peak, dark"):
         decode_heatmaps(torch.zeros(1, 1, 8, 8), "soft")
-    with pytest.raises(ValueError, match=r"\(B, K, H, W\), not \(8, 8\)"):
-        decode_heatmaps(torch.zeros(8, 8))
+    for method, decoder in METHODS.items():
+        with pytest.raises(ValueError, match=r"\(B, K, H, W\).*not \(8, 8\)"):
+            decoder(torch.zeros(8, 8))
+        with pytest.raises(ValueError, match=r"a pixel or more, not \(1, 1, 0, 8\)"):
+            decode_heatmaps(torch.zeros(1, 1, 0, 8), method)
+    maps = torch.zeros(1, 1, 8, 8)
     with pytest.raises(ValueError, match="window must be odd"):
-        decode_heatmaps(torch.zeros(1, 1, 8, 8), window=4)
+        decode_heatmaps(maps, window=4)
+    with pytest.raises(ValueError, match="kernel must be odd"):
+        decode_heatmaps(maps, "dark", kernel=0)
+    for sigma in (0, -1.0, math.nan, math.inf):
+        for method in ("local_peak", "dark"):
+            with pytest.raises(ValueError, match=f"sigma must be positive, not {sigma}"):
+                decode_heatmaps(maps, method, sigma=sigma)
+    with pytest.raises(ValueError, match="beta must be positive"):
+        heatmaps.softmax(maps, beta=0)
+    for threshold in (-0.1, 1, math.nan):
+        with pytest.raises(ValueError, match="threshold"):
+            heatmaps.center_of_mass(maps, threshold=threshold)
+    with pytest.raises(TypeError, match="sigma"):  # an option that would do nothing is no option
+        decode_heatmaps(maps, "softmax", sigma=3.0)
 
 
 @pytest.mark.parametrize(("method", "sigma"), TOLERANCES)
 def test_a_sub_pixel_position_survives_the_round_trip(method, sigma):
     keypoints = positions(29.5, 30.5)
-    decoded, confidence = decode_heatmaps(render_heatmaps(keypoints, (48, 64), sigma), method, sigma=sigma)
+    options = {"sigma": sigma} if method in ("local_peak", "dark") else {}
+    decoded, confidence = decode_heatmaps(render_heatmaps(keypoints, (48, 64), sigma), method, **options)
     assert decoded.shape == (1, 441, 2) and decoded.dtype == torch.float32
     assert (decoded - keypoints).abs().max() <= TOLERANCES[method, sigma]
     assert (confidence > 0.7).all() and (confidence <= 1).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_decoder_is_chosen_by_its_functions_name(method):
+    maps = render_heatmaps(torch.tensor([[[40.2, 9.7], [6.0, 21.1]]]), (32, 48))
+    decoder = getattr(heatmaps, method)
+    for chosen, direct in zip(decode_heatmaps(maps, method), decoder(maps), strict=True):
+        assert torch.equal(chosen, direct)
+    assert decoder.__doc__ and METHODS[method] is decoder
 
 
 @pytest.mark.parametrize("method", METHODS)

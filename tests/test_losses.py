@@ -67,7 +67,9 @@ def test_loss_and_slope_are_continuous_at_theta(target, settings):
     below, above = loss_at(theta - 1e-9, target, **settings), loss_at(theta + 1e-9, target, **settings)
     assert below == pytest.approx(above, abs=1e-7)
     pred = torch.tensor([target - theta + 1e-9, target - theta - 1e-9], dtype=torch.float64)
-    inner, outer = adaptive_wing(pred, torch.full((2,), target, dtype=torch.float64), **settings)[1].tolist()
+    pred.requires_grad_()
+    adaptive_wing(pred, torch.full((2,), target, dtype=torch.float64), reduction="sum", **settings).backward()
+    inner, outer = pred.grad.tolist()
     assert inner == pytest.approx(outer, abs=1e-6)
 
 
@@ -268,6 +270,39 @@ def test_inside_autocast_and_for_half_precision_the_loss_is_float32():
     assert torch.equal(low.grad, precise.grad.bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_two_half_precision_tensors_are_computed_in_float32(dtype, reduction):
+    pred, target = (t.detach().to(dtype) for t in some_maps(2, 3, 8, 9, dtype=torch.float32))
+    pred.requires_grad_()
+    loss = adaptive_wing(pred, target, reduction=reduction)
+    precise = pred.detach().float().requires_grad_()
+    expected = adaptive_wing(precise, target.float(), reduction=reduction)
+    assert loss.dtype == torch.float32 and torch.equal(loss, expected)
+    loss.sum().backward()
+    expected.sum().backward()
+    assert pred.grad.dtype == dtype and torch.equal(pred.grad, precise.grad.to(dtype))
+
+
+@pytest.mark.parametrize("visible", [None, torch.tensor([[True, False, True], [False, True, True]])])
+@pytest.mark.parametrize("foreground_weight", [0.0, 10.0])
+def test_the_reductions_agree_in_value_and_gradient(visible, foreground_weight):
+    pred, target = some_maps(2, 3, 8, 9)
+    each = adaptive_wing(pred, target, visible, foreground_weight=foreground_weight, reduction="none")
+    assert each.shape == pred.shape and (each >= 0).all()
+    total = adaptive_wing(pred, target, visible, foreground_weight=foreground_weight, reduction="sum")
+    mean = adaptive_wing(pred, target, visible, foreground_weight=foreground_weight)
+    assert torch.equal(mean, AdaptiveWingLoss(foreground_weight=foreground_weight)(pred, target, visible))
+    pixels = pred.numel() if visible is None else int(visible.sum()) * 72
+    assert each.sum().item() == pytest.approx(total.item(), rel=1e-13)
+    assert mean.item() == pytest.approx(total.item() / pixels, rel=1e-13)
+    wanted = torch.autograd.grad(each.sum(), pred)[0]
+    assert torch.allclose(torch.autograd.grad(total, pred)[0], wanted, rtol=1e-13)
+    assert torch.allclose(torch.autograd.grad(mean, pred)[0] * pixels, wanted, rtol=1e-12)
+    if visible is not None:
+        assert (each[~visible] == 0).all() and (wanted[~visible] == 0).all()
+
+
 def test_at_most_one_tensor_of_the_size_of_the_maps_is_saved():
     pred, target = some_maps(2, 3, 32, 32, dtype=torch.float32)
     saved = []
@@ -333,6 +368,12 @@ def test_bad_input_is_named():
         AdaptiveWingLoss(alpha=1.5)
     with pytest.raises(ValueError, match="positive"):
         AdaptiveWingLoss(theta=0)
+    with pytest.raises(ValueError, match="positive"):
+        adaptive_wing(maps, maps, epsilon=math.nan)
+    with pytest.raises(ValueError, match=r"'avg'.*mean, sum, none"):
+        adaptive_wing(maps, maps, reduction="avg")
+    with pytest.raises(ValueError, match="reduction"):
+        AdaptiveWingLoss(reduction="avg")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
