@@ -1,8 +1,7 @@
 """Augmentation: one affine map a sample turns image and keypoints together; one colour matrix changes its light.
 
 Everything works on whole batches and on any device. A map is a (2, 3) matrix from *input* to *output* pixels, the
-direction in which keypoints move. Pixel centres have whole-number coordinates (drawn in `keypoints.py`), so the
-centre of an image of side S is (S - 1) / 2. Told in `notebooks/03_augmentation.ipynb`.
+direction in which keypoints move, as in `framing.py`, which applies them. Told in `notebooks/03_augmentation.ipynb`.
 """
 
 import math
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+
+from handpose_lib.framing import warp_images
 
 
 @dataclass(frozen=True)
@@ -87,81 +87,6 @@ def affine_matrices(uniform: Tensor, settings: Augmentation, size: tuple[int, in
     return torch.cat((linear, offset[..., None]), dim=-1).float()
 
 
-def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32."""
-    sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
-
-
-def crop_matrices(
-    keypoints: Tensor, share: float, size: tuple[int, int], up: Tensor | None = None, smallest: float = 1.0
-) -> Tensor:
-    """Maps that bring the middle of each hand's box to the centre and its longer side to `share` of the image.
-
-    Args:
-        keypoints: (B, K, 2) in input pixels.
-        share: of the shorter side of the output.
-        size: (H, W) of the output.
-        up: directions (B, 2) that shall point up on the output, such as `keypoints.hand_direction`; None turns nothing.
-        smallest: a box shorter than this many input pixels is taken for one of that length.
-
-    Returns: (B, 2, 3).
-    """
-    if up is None:
-        up = keypoints.new_tensor([0.0, -1.0]).expand(len(keypoints), 2)
-    x, y = torch.where(up.norm(dim=-1, keepdim=True) > 0, up, up.new_tensor([0.0, -1.0])).unbind(-1)
-    length = torch.hypot(x, y)
-    # The rotation that takes (x, y) to (0, -length).
-    turn = torch.stack((torch.stack((-y, x), -1), torch.stack((-x, -y), -1)), -2) / length[:, None, None]
-    turned = keypoints @ turn.transpose(-1, -2)  # (B, K, 2)
-    low, high = turned.amin(1), turned.amax(1)  # (B, 2)
-    scale = share * min(size) / (high - low).amax(-1).clamp(min=smallest)  # (B,)
-    centre = keypoints.new_tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    offset = centre - scale[:, None] * (low + high) / 2
-    return torch.cat((scale[:, None, None] * turn, offset[..., None]), dim=-1)
-
-
-def compose(second: Tensor, first: Tensor) -> Tensor:
-    """The map that applies `first` and then `second`: (B, 2, 3) or (2, 3) each -> (B, 2, 3) or (2, 3)."""
-    linear = second[..., :2] @ first[..., :2]
-    offset = second[..., :2] @ first[..., 2:] + second[..., 2:]
-    return torch.cat((linear, offset), dim=-1)
-
-
-def inverse(matrices: Tensor) -> Tensor:
-    """The maps back: (B, 2, 3) or (2, 3) -> the same shape."""
-    exact = matrices.to(torch.float32 if matrices.device.type == "mps" else torch.float64)
-    linear = torch.linalg.inv(exact[..., :2])
-    return torch.cat((linear, -linear @ exact[..., 2:]), dim=-1).to(matrices.dtype)
-
-
-def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:
-    """Keypoints (B, K, 2) in input pixels, matrices (B, 2, 3) or (2, 3) -> (B, K, 2) in output pixels."""
-    return keypoints @ matrices[..., :2].transpose(-1, -2) + matrices[..., None, :, 2]
-
-
-def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Images (B, C, H, W) float, matrices (B, 2, 3) as for the keypoints -> (B, C, *size), black where nothing is.
-
-    `grid_sample` asks the other way round: where does each *output* pixel come from? So the matrix is inverted here.
-    """
-    height, width = images.shape[-2:]
-    out_height, out_width = size or (height, width)
-    exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    linear, offset = matrices[:, :, :2].to(exact), matrices[:, :, 2:].to(exact)
-    inverse = torch.linalg.inv(linear)  # (B, 2, 2)
-    # Pixel u of a side of S is (2u + 1) / S - 1 in the coordinates of grid_sample(align_corners=False).
-    to_unit = torch.tensor([2 / width, 2 / height], dtype=exact, device=images.device)[:, None]
-    linear, offset = inverse * to_unit, (0.5 - inverse @ offset) * to_unit - 1  # (B, 2, 2), (B, 2, 1)
-    x = torch.arange(out_width, device=images.device, dtype=images.dtype)
-    y = torch.arange(out_height, device=images.device, dtype=images.dtype)
-    linear, offset = linear.to(images.dtype), offset.to(images.dtype)
-    along_x = linear[:, :, :1, None] * x  # (B, 2, 1, W)
-    along_y = linear[:, :, 1:, None] * y[:, None] + offset[..., None]  # (B, 2, H, 1)
-    grid = (along_x + along_y).permute(0, 2, 3, 1)  # (B, H, W, 2), all x before all y in memory
-    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
 def colour_matrices(uniform: Tensor, settings: Augmentation) -> Tensor:
     """Random colour maps on RGB in [0, 1]: uniform (B, >= 6) in [0, 1) -> (B, 3, 4), a 3x3 matrix and an offset."""
     centred = 2 * uniform - 1
@@ -216,13 +141,6 @@ def warp_and_recolour(
     torch.bmm(colours[..., :3], source.flatten(2), out=mixed.flatten(2))
     warped = warp_images(mixed, matrices, size)
     return warped.add_(colours[..., 3:, None]).clamp_(*NORMALIZED_LIMITS)
-
-
-def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which keypoints lie on an image of size (H, W): (B, K, 2) -> (B, K) bool. Those that do not are masked."""
-    height, width = size
-    x, y = keypoints[..., 0], keypoints[..., 1]
-    return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
 
 
 def normalize(images: Tensor) -> Tensor:

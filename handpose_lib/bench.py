@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from handpose_lib import augment
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
@@ -45,7 +46,7 @@ class ConventionalSamples(Dataset):
 
     def __init__(self, dataset: FreiHAND, settings: TrainSettings):
         self.dataset, self.settings, self.epoch = dataset, settings, 0
-        self.side = settings.image_size
+        self.side = settings.framing.image_size
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -115,7 +116,7 @@ class Bench:
         self.device, self.repeats = device, repeats
         gpu = device.type == "cuda"
         width, batch = (64, 128) if gpu else (16, 32)
-        self.settings = TrainSettings(width=width, batch_size=batch, image_size=128)
+        self.settings = TrainSettings(width=width, batch_size=batch, framing=Framing(128))
         self.train_set, self.val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
         self.folder = tempfile.TemporaryDirectory()
         self.trainer = Trainer(self.settings, self.train_set, self.val_set, self.folder.name, device)
@@ -199,14 +200,15 @@ class Bench:
 
     def data_path(self) -> None:
         """Row b: our batches against a `DataLoader` of conventional samples with two workers."""
-        conventional, side = ConventionalSamples(self.train_set, self.settings), self.settings.image_size
+        settings = self.settings
+        conventional = ConventionalSamples(self.train_set, settings)
         ours = HandBatches(
-            self.train_set, side, self.settings.batch_size, self.settings.augmentation, device=self.device
+            self.train_set, settings.framing, settings.batch_size, settings.augmentation, device=self.device
         )
         order = ours.order(0)
         batch = next(ours.epoch(0))
         theirs = [conventional[int(i)] for i in batch.index[:8]]
-        heatmaps = render_heatmaps(batch.keypoints, ours.size, SIGMA)
+        heatmaps = render_heatmaps(batch.keypoints, ours.framing.size, SIGMA)
         memory = torch.empty_like(heatmaps)
         same_images = float((torch.stack([t[0] for t in theirs]) - batch.images[:8].cpu()).abs().mean())
         drawn = [
@@ -226,7 +228,7 @@ class Bench:
         def consume_ours() -> int:
             count = 0
             for made in ours.epoch(0):
-                render_heatmaps(made.keypoints, ours.size, SIGMA, out=memory)
+                render_heatmaps(made.keypoints, ours.framing.size, SIGMA, out=memory)
                 count += len(made.index)
             return count
 
@@ -261,7 +263,7 @@ class Bench:
     def heatmaps(self, step_seconds: float) -> None:
         """Row d: rendering and decoding, against numpy loops and as a share of a training step."""
         batch = next(self.trainer.batches.epoch(0))
-        keypoints, size = batch.keypoints, self.trainer.batches.size
+        keypoints, size = batch.keypoints, self.trainer.batches.framing.size
         maps = render_heatmaps(keypoints, size, SIGMA)
         points, drawn = keypoints.cpu().numpy(), maps.cpu().numpy()
         works = (

@@ -14,10 +14,10 @@ from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
 from handpose_lib.course.presets import find_data, freihand_root
 from handpose_lib.devices import pick_device
-from handpose_lib.evaluate import evaluate, make_report, mean_hand
+from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.heatmaps import METHODS
-from handpose_lib.predict import HandPosePredictor, picture_files, read_picture
+from handpose_lib.predict import HandPosePredictor, bundled_weights, picture_files, read_picture
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
@@ -55,11 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         "weights",
         type=Path,
         nargs="?",
-        help="best.safetensors of a run; one trained on whole images sees them once (default: the bundled predictor)",
+        help="best.safetensors of a run (default: the bundled weights)",
     )
     _add_root(score)
     score.add_argument("--split", choices=SPLITS, default="test")
-    score.add_argument("--method", choices=METHODS, help="how heatmaps become points (default: local_peak)")
+    score.add_argument("--method", choices=METHODS, default="local_peak", help="how heatmaps become points")
+    score.add_argument(
+        "--boxes", choices=BOXES, default="found", help="for weights trained on crops: found ones, or true ones"
+    )
     score.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     score.add_argument("--out", type=Path, help="folder for the CSV and the PNG (default: beside the weights, or here)")
     score.set_defaults(run=_evaluate)
@@ -214,22 +217,15 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    device = pick_device(options.device)
-    model: UNet2DHandPose | HandPosePredictor = HandPosePredictor.from_pretrained(options.weights, device)
-    if options.weights and not load_model(options.weights)[1].get("crop"):
-        model = model.model  # trained on whole images: scored as in training
-    elif options.method:
-        raise ValueError("--method is for weights that were trained on whole images: a predictor decodes by local_peak")
+    model, _ = load_model(options.weights or bundled_weights(), pick_device(options.device))
     dataset = FreiHAND(options.root or find_data("quick")[0], options.split)
     folder = options.out or (options.weights.parent if options.weights else Path.cwd())
-    _score(model, dataset, folder, options.method or "local_peak")
+    _score(model, dataset, folder, method=options.method, boxes=options.boxes)
 
 
-def _score(
-    model: UNet2DHandPose | HandPosePredictor, dataset: FreiHAND, folder: Path, method: str = "local_peak"
-) -> None:
+def _score(model: UNet2DHandPose, dataset: FreiHAND, folder: Path, **options: str) -> None:
     """Writes the per-keypoint table and plot of a data set, and prints what matters in them."""
-    report = evaluate(model, dataset, method=method)
+    report = evaluate(model, dataset, **options)
     reports = {"model": report}
     if dataset.split in ("val", "test"):
         reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(dataset.root, "train")))
@@ -243,7 +239,8 @@ def _score(
     for label, each in reports.items():
         s = each.summary
         scores = f"PCK@0.2 (bbox) {s['pck_0.2_bbox']:.3f}, error {s['epe_px128']:.2f} px of 128"
-        print(f"{label}: {scores}, {dataset.split} split of {dataset.root}")
+        shown = {"none": "", "found": ", boxes found", "truth": ", true boxes"}[each.boxes]
+        print(f"{label}: {scores}, {dataset.split} split of {dataset.root}{shown}")
     print(f"table and plot: {folder / name}.csv and .png")
 
 

@@ -14,13 +14,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from handpose_lib.augment import inverse, on_image, warp_keypoints
 from handpose_lib.devices import half_precision
-from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
-from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.framing import Framing, inverse, on_image, warp_keypoints
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
+from handpose_lib.predict import HandPosePredictor, framing_of, points_on_input
+
+BOXES = ("found", "truth")
 
 
 @torch.inference_mode()
@@ -36,7 +38,7 @@ def predict_keypoints(model: nn.Module, batches: HandBatches, method: str = "loc
     for batch in batches.in_order():
         with torch.autocast(batches.device.type, half, enabled=half is not None):
             heatmaps = model(batch.images)
-        found, peak = decode_heatmaps(heatmaps.float(), method)
+        found, peak = points_on_input(heatmaps.float(), batches.framing, method)
         keypoints.append(warp_keypoints(found, inverse(batch.from_full)).cpu())
         confidence.append(peak.cpu())
     model.train(was_training)
@@ -56,6 +58,7 @@ class Report:
     versions: np.ndarray  # (M,) str
     split: str
     occluded: np.ndarray | None = None  # (M, 21) bool, where the data set knows it
+    boxes: str = "none"  # of the crops that the network saw: "found" or "truth"; "none": it saw whole images
 
     @cached_property
     def errors(self) -> Tensor:
@@ -151,40 +154,80 @@ class Report:
 def evaluate(
     model: nn.Module | Callable[[list[Path]], tuple[Tensor, Tensor]],
     dataset: FreiHAND,
-    image_size: int | None = None,
+    boxes: str = "found",
+    framing: Framing | None = None,
     method: str = "local_peak",
     batch_size: int = 32,
     device: torch.device | str | None = None,
 ) -> Report:
     """Run a network over a labelled data set and report how far its keypoints are from the truth.
 
+    A network that was trained on crops must first find the hand, which costs it accuracy. So it is scored through
+    `HandPosePredictor`, as it would be used; around the true boxes it scores higher, and the report says so.
+
     Args:
-        model: images (B, 3, S, S) -> heatmaps (B, 21, S, S), on `device`; or a predictor such as `HandPosePredictor`,
-            which is given the image files and returns keypoints (M, 21, 2) in px of the images and confidence (M, 21).
+        model: images (B, 3, S, S) -> heatmaps (B, 21, H, W); or a predictor such as `HandPosePredictor`, which is
+            given the image files and returns keypoints (M, 21, 2) in px of the images and confidence (M, 21).
             The arguments below are for a network only.
         dataset: a `FreiHAND` with keypoints; its `transforms` are not applied.
-        image_size: side S of the network's input, px; None: the model's own `image_size`, else 128. Errors are
-            reported at 224 and 128 px whatever it is.
+        boxes: what a network that was trained on crops is shown: "found", around what it found itself, or "truth",
+            around the true keypoints. One that was trained on whole images sees them whole.
+        framing: how the images become the network's input; the model's own `framing` when None. Errors are reported
+            at 224 and 128 px whatever it is.
         method: how heatmaps become points, see `decode_heatmaps`.
         device: where to run; the model's own device when None.
 
-    Raises: ValueError when the data set has no keypoints.
+    Raises:
+        ValueError: the data set has no keypoints, `boxes` is unknown, true boxes are asked of a predictor, or the
+            model does not say how it is framed.
     """
     if dataset.keypoints is None:
         raise ValueError(
             f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
         )
+    if boxes not in BOXES:
+        raise ValueError(f"boxes is {boxes!r}: choose one of {', '.join(BOXES)}")
+    files = [dataset.image_path(index) for index in range(len(dataset))]
     if not isinstance(model, nn.Module):
-        return make_report(dataset, *model([dataset.image_path(index) for index in range(len(dataset))]))
+        if boxes == "truth":
+            raise ValueError("a predictor finds its boxes itself: give the network alone to score it on true boxes")
+        crops = getattr(getattr(model, "framing", None), "crop", True)
+        return make_report(dataset, *model(files), boxes="found" if crops else "none")
+    framing = framing or framing_of(model)
     device = torch.device(device) if device else next(model.parameters()).device
-    image_size = image_size or getattr(model, "image_size", 128)
-    batches = HandBatches(dataset, image_size, min(batch_size, len(dataset)), device=device)
-    predictions, confidence = predict_keypoints(model, batches, method)
-    return make_report(dataset, predictions, confidence)
+    if not framing.crop:
+        batches = HandBatches(dataset, framing, min(batch_size, len(dataset)), device=device)
+        return make_report(dataset, *predict_keypoints(model, batches, method))
+    training = model.training
+    predictor = HandPosePredictor(model, device, framing, method=method, batch_size=batch_size)
+    found = predictor(files) if boxes == "found" else _look_at_true_boxes(predictor, dataset)
+    model.train(training)
+    return make_report(dataset, *found, boxes=boxes)
 
 
-def make_report(dataset: FreiHAND, predictions: Tensor, confidence: Tensor | None = None) -> Report:
-    """A report on keypoints (M, 21, 2) or (21, 2), px of the 224 image, however they were predicted."""
+def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND) -> tuple[Tensor, Tensor]:
+    """One look at crops around the true keypoints: keypoints (M, 21, 2) px of the 224 image, confidence (M, 21)."""
+    keypoints, confidence = [], []
+    for index in torch.arange(len(dataset)).split(predictor.batch_size):
+        pictures = [read_image(dataset.image_path(int(i))).permute(1, 2, 0).numpy() for i in index]
+        views = predictor.framing.around(torch.from_numpy(dataset.keypoints[index]))
+        found, sure = predictor.look(pictures, views)
+        keypoints.append(found)
+        confidence.append(sure)
+    return torch.cat(keypoints), torch.cat(confidence)
+
+
+def make_report(
+    dataset: FreiHAND, predictions: Tensor, confidence: Tensor | None = None, boxes: str = "none"
+) -> Report:
+    """A report on keypoints (M, 21, 2) or (21, 2), px of the 224 image, however they were predicted.
+
+    Args:
+        dataset: a `FreiHAND` with keypoints.
+        predictions: for each item, or one answer for all.
+        confidence: (M, 21) from 0 to 1; None: 1 everywhere.
+        boxes: see `Report`.
+    """
     targets = torch.from_numpy(dataset.keypoints)
     predictions = predictions.float().expand_as(targets)
     return Report(
@@ -197,6 +240,7 @@ def make_report(dataset: FreiHAND, predictions: Tensor, confidence: Tensor | Non
         versions=dataset.version_names,
         split=dataset.split,
         occluded=dataset.occluded,
+        boxes=boxes,
     )
 
 

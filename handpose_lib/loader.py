@@ -23,9 +23,11 @@ from tqdm import tqdm
 
 from handpose_lib import augment
 from handpose_lib.augment import Augmentation
+from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
-from handpose_lib.keypoints import hand_direction
 from handpose_lib.storage import atomic_path, check_space, derived_folder, lock_for
+
+FULL_SIZE = (IMAGE_SIZE, IMAGE_SIZE)  # (H, W) of a data set's images
 
 
 def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = True) -> Tensor:
@@ -109,23 +111,20 @@ def fits(device: torch.device, size: int) -> bool:
 
 
 class HandBatches:
-    """Batches of a data set at one resolution.
+    """Batches of a data set as one framing shows it.
 
     The images stay on the device where they fit (see `fits`), so that a batch is one gather there. Where they do not,
     a thread gathers the next batch into pinned memory while the device works on this one.
 
     Args:
         dataset: a `FreiHAND`; its images are decoded by `decoded_images`.
-        image_size: side S of the images, px.
+        framing: how the pictures become the network's square; crops are taken around the true keypoints.
         batch_size: samples a batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
         one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
         device: where the batches are made.
-        source_size: side of the decoded images, px; larger than `image_size` where crops should keep their detail.
-        crop: share of the image that the box of a hand's keypoints is brought to, the hand in the middle; 0 leaves
-            the images as they are framed.
-        upright: turn the crops until the fingers point up.
+        source_size: side of the decoded images, px; larger than the framing's where crops should keep their detail.
         rank, processes: which part of each batch is this process's; the parts in order are the whole batch.
         resident: True or False decides where the images live, None asks `fits`.
         progress: show a bar while images are decoded, and say where they live.
@@ -134,7 +133,7 @@ class HandBatches:
     def __init__(
         self,
         dataset: FreiHAND,
-        image_size: int = 128,
+        framing: Framing,
         batch_size: int = 32,
         augmentation: Augmentation | None = None,
         one_version: bool = False,
@@ -145,8 +144,6 @@ class HandBatches:
         resident: bool | None = None,
         progress: bool = True,
         source_size: int | None = None,
-        crop: float = 0.0,
-        upright: bool = False,
     ):
         if batch_size < 1 or not 0 <= rank < processes:
             raise ValueError(
@@ -154,7 +151,7 @@ class HandBatches:
             )
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} can't be shared by {processes} processes: take a multiple")
-        self.size = (image_size, image_size)
+        self.framing = framing
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.one_version = one_version
@@ -163,17 +160,16 @@ class HandBatches:
         self.rank, self.processes = rank, processes
         self.ids = torch.from_numpy(dataset.ids)
         self.num_versions = len(dataset.versions)
-        self.crop, self.upright = crop, upright
-        source_size = source_size or image_size
+        source_size = source_size or framing.image_size
         self.images = decoded_images(dataset, source_size, progress and rank == 0)
         self.resident = self._make_resident(resident, progress and rank == 0)
         self.keypoints = None
         if dataset.keypoints is not None:
             self.keypoints = torch.from_numpy(dataset.keypoints).to(self.device)  # px of the 224 image
-        elif crop:
+        elif framing.crop:
             raise ValueError("this data set has no keypoints, so its hands can't be cropped: crop must be 0")
         # The map from pixels of the decoded images to those of the 224 image.
-        self.to_full = augment.resize_matrix((source_size, source_size), (IMAGE_SIZE, IMAGE_SIZE)).to(self.device)
+        self.to_full = resize_matrix((source_size, source_size), FULL_SIZE).to(self.device)
         self._memory: Tensor | None = None
         self._current: tuple[int, Tensor] | None = None  # the epoch at work and its order
         if len(self) == 0:
@@ -255,37 +251,38 @@ class HandBatches:
 
     def _make(self, index: Tensor, images: Tensor, epoch: int | None) -> Batch:
         keypoints = None if self.keypoints is None else self.keypoints[index.to(self.device)]
-        from_full = self._framing(len(index), keypoints)
+        from_full = self._from_full(len(index), keypoints)
+        size = self.framing.size
         augmented = epoch is not None and self.augmentation is not None
         if augmented:
             uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)
-            matrices = augment.affine_matrices(uniform, self.augmentation, self.size).to(self.device)
-            from_full = augment.compose(matrices, from_full)
+            matrices = augment.affine_matrices(uniform, self.augmentation, size).to(self.device)
+            from_full = compose(matrices, from_full)
             colours = augment.colour_matrices(uniform[:, 5:], self.augmentation)
         else:
             colours = torch.eye(3, 4).expand(len(index), -1, -1)
-        if augmented or self.crop or images.shape[-2:] != self.size:
-            from_source = augment.compose(from_full, self.to_full)
+        if augmented or self.framing.crop or images.shape[-2:] != size:
+            from_source = compose(from_full, self.to_full)
             colours = augment.for_bytes(colours).to(self.device)
-            images = augment.warp_and_recolour(images, from_source, colours, self.size, self._memory_for(images))
+            images = augment.warp_and_recolour(images, from_source, colours, size, self._memory_for(images))
         else:
             images = augment.normalize(images.float().div_(255))
         if keypoints is None:
             return Batch(images, None, None, index, from_full)
-        warped = augment.warp_keypoints(keypoints, from_full)
+        warped = warp_keypoints(keypoints, from_full)
         # What was beyond the photograph stays unseen, wherever the warp takes it.
-        visible = augment.on_image(keypoints, (IMAGE_SIZE, IMAGE_SIZE)) & augment.on_image(warped, self.size)
+        visible = on_image(keypoints, FULL_SIZE) & on_image(warped, size)
         return Batch(images, warped, visible, index, from_full)
 
     def _memory_for(self, images: Tensor) -> Tensor:
         """Memory for `warp_and_recolour`, the same for all batches."""
         if self._memory is None or self._memory.shape[1] < len(images):
-            self._memory = torch.empty(2, *images.shape, device=self.device)
+            with torch.inference_mode(False):  # or training could not write into it
+                self._memory = torch.empty(2, *images.shape, device=self.device)
         return self._memory
 
-    def _framing(self, count: int, keypoints: Tensor | None) -> Tensor:
+    def _from_full(self, count: int, keypoints: Tensor | None) -> Tensor:
         """Maps (count, 2, 3) from the 224 image to the network's, before augmentation."""
-        if self.crop:
-            up = hand_direction(keypoints) if self.upright else None
-            return augment.crop_matrices(keypoints, self.crop, self.size, up)
-        return augment.resize_matrix((IMAGE_SIZE, IMAGE_SIZE), self.size).to(self.device).expand(count, -1, -1)
+        if self.framing.crop:
+            return self.framing.around(keypoints)
+        return self.framing.whole(FULL_SIZE).to(self.device).expand(count, -1, -1)

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handpose_lib.augment import crop_matrices, inverse, normalize, warp_keypoints
+from handpose_lib.augment import normalize
 from handpose_lib.devices import half_precision
+from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
-from handpose_lib.keypoints import hand_direction
 from handpose_lib.storage import bundled_file
 from handpose_lib.unet import load_model
 
 Picture = np.ndarray | Tensor | str | Path
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
+GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pictures in training
 
 
 def bundled_weights() -> Path:
@@ -40,35 +41,48 @@ class HandPosePredictor:
     Args:
         model: a trained U-Net; see `from_pretrained`.
         device: where it runs; the model's own device when None.
-        passes: how often it looks; each pass after the first takes a square around what the one before found.
-        crop: share of that square that the box of the keypoints fills; the bundled weights were trained around 0.55.
-        upright: turn that square until the fingers point up; for weights that were trained so.
+        framing: how a closer look is cropped; the model's own when None.
+        passes: how often it looks; each pass after the first takes a square around what the one before found. None:
+            three times, or once where the framing shows whole pictures.
         turned: look at the whole picture in its four quarter turns, and keep the turn that the network is surest of.
+            None: where the framing crops.
         mirrored: look at each view and at its mirror image, and take the mean of both heatmaps.
+        method: how heatmaps become points, see `decode_heatmaps`.
         batch_size: pictures that go through the network at once.
+
+    Raises:
+        ValueError: passes or batch_size below 1, a crop above 1, several passes without a crop, a model that does not
+            say how it is framed.
     """
 
     def __init__(
         self,
         model: nn.Module,
         device: torch.device | str | None = None,
-        passes: int = 3,
-        crop: float = 0.55,
-        upright: bool = True,
-        turned: bool = True,
+        framing: Framing | None = None,
+        passes: int | None = None,
+        turned: bool | None = None,
         mirrored: bool = True,
+        method: str = "local_peak",
         batch_size: int = 32,
     ):
-        if passes < 1 or not 0 < crop <= 1 or batch_size < 1:
+        self.framing = framing or framing_of(model)
+        crops = self.framing.crop > 0
+        self.passes = (3 if crops else 1) if passes is None else passes
+        self.turned = crops if turned is None else turned
+        if self.passes < 1 or self.framing.crop > 1 or batch_size < 1:
             raise ValueError(
-                f"passes and batch_size must be at least 1 and crop in (0, 1], not {passes}, {batch_size}, {crop}"
+                "passes and batch_size must be at least 1 and the framing's crop at most 1, "
+                f"not {self.passes}, {batch_size} and {self.framing.crop}"
+            )
+        if self.passes > 1 and not crops:
+            raise ValueError(
+                f"passes is {self.passes}, but this network was trained on whole pictures: look once, or give a "
+                "framing with a crop"
             )
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
-        side = int(getattr(model, "image_size", 128))
-        self.size = (side, side)
-        self.passes, self.crop, self.upright, self.turned, self.mirrored = passes, crop, upright, turned, mirrored
-        self.batch_size = batch_size
+        self.mirrored, self.method, self.batch_size = mirrored, method, batch_size
 
     @classmethod
     def from_pretrained(
@@ -79,17 +93,12 @@ class HandPosePredictor:
         Args:
             path: a file that `save_model` wrote; None takes the bundled weights, which needs no network.
             device: None is the CPU.
-            options: those of the class. Weights that were trained on crops bring their own `crop` and `upright`; others
-                were trained on whole pictures, and so look once, at the whole.
+            options: those of the class. The weights bring the framing that they were trained with.
 
-        Raises: FileNotFoundError or ValueError when there are no such weights.
+        Raises:
+            FileNotFoundError, ValueError: there are no such weights.
         """
-        model, metadata = load_model(path or bundled_weights(), device or "cpu")
-        if metadata.get("crop"):
-            own = {"crop": metadata["crop"], "upright": metadata["upright"]}
-        else:
-            own = {"passes": 1, "turned": False}
-        return cls(model, **own | options)
+        return cls(load_model(path or bundled_weights(), device or "cpu")[0], **options)
 
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: np.ndarray | Tensor | Sequence | None = None
@@ -120,7 +129,7 @@ class HandPosePredictor:
     def _all_looks(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
         keypoints, confidence = self._first_look(pictures, corners)
         for _ in range(self.passes - 1):
-            closer, certain = self.look(pictures, self._views(keypoints))
+            closer, certain = self.look(pictures, self.framing.around(keypoints, SMALLEST_BOX))
             # Where a closer look sees much less than the one before, the one before stands.
             better = certain.mean(1) > 0.7 * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
@@ -129,13 +138,14 @@ class HandPosePredictor:
 
     def _first_look(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keypoints and confidence from whole pictures or given boxes, each in the turn that looks surest."""
-        share = self.crop
+        share = self.framing.crop or GIVEN_BOX
         if corners is None:
             corners = torch.tensor([[[-0.5, -0.5], [p.shape[1] - 0.5, p.shape[0] - 0.5]] for p in pictures])
             share = 1.0
+        size = self.framing.size
         best: tuple[Tensor, Tensor] | None = None
         for up in ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))[: 4 if self.turned else 1]:
-            views = crop_matrices(corners, share, self.size, corners.new_tensor(up).expand(len(corners), 2))
+            views = crop_matrices(corners, share, size, corners.new_tensor(up).expand(len(corners), 2))
             keypoints, confidence = self.look(pictures, views)
             if best is not None:
                 surer = confidence.mean(1) > best[1].mean(1)
@@ -144,26 +154,22 @@ class HandPosePredictor:
             best = keypoints, confidence
         return best
 
-    def _views(self, keypoints: Tensor) -> Tensor:
-        """Maps (N, 2, 3) from the pictures to squares around keypoints (N, 21, 2)."""
-        up = hand_direction(keypoints) if self.upright else None
-        return crop_matrices(keypoints, self.crop, self.size, up, SMALLEST_BOX)
-
     @torch.inference_mode()
     def look(self, pictures: Sequence[np.ndarray], views: Tensor) -> tuple[Tensor, Tensor]:
         """One look: keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), on the CPU.
 
         Args:
             pictures: N RGB arrays (H, W, 3), uint8.
-            views: (N, 2, 3) similarities from each picture to the network's square, such as `crop_matrices` gives.
+            views: (N, 2, 3) similarities from each picture to the network's square, such as `framing.around` gives.
         """
         keypoints, confidence = [], []
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)
             matrices = views[part].double()
-            crops = [cut(p, m.numpy(), self.size[0]) for p, m in zip(pictures[part], matrices, strict=True)]
+            crops = [cut(p, m.numpy(), self.framing.image_size) for p, m in zip(pictures[part], matrices, strict=True)]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-            found, peak = decode_heatmaps(self._heatmaps(normalize(batch.float() / 255)))
+            heatmaps = self._heatmaps(normalize(batch.float() / 255))
+            found, peak = points_on_input(heatmaps, self.framing, self.method)
             keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
             confidence.append(peak.cpu().clamp(0, 1))
         return torch.cat(keypoints), torch.cat(confidence)
@@ -180,28 +186,31 @@ class HandPosePredictor:
         return total / (2 if self.mirrored else 1)
 
 
-def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The square that a similarity `matrix` (2, 3) brings to (size, size, 3), black where it reaches beyond the image.
+def framing_of(model: nn.Module) -> Framing:
+    """How a network wants its pictures; ValueError for one that does not say."""
+    framing = getattr(model, "framing", None)
+    if not isinstance(framing, Framing):
+        raise ValueError(
+            f"this {type(model).__name__} does not say how it sees a picture: set its `framing`, "
+            "for example model.framing = Framing(image_size=128)"
+        )
+    return framing
 
-    Where the square is larger than `size`, its part of the image (H, W, 3) is first shrunk by the mean over areas: to
-    sample it at a few points would turn fine texture into noise.
+
+def points_on_input(heatmaps: Tensor, framing: Framing, method: str = "local_peak") -> tuple[Tensor, Tensor]:
+    """Decode heatmaps of any size to px of the network's input.
+
+    Args:
+        heatmaps: (B, K, H, W), which cover the network's input.
+        framing: of the network; its `image_size` is the side of the input.
+        method: see `decode_heatmaps`.
+
+    Returns:
+        keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
-    scale = float(np.hypot(*matrix[:, 0]))
-    ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
-    corners = (ends - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T  # of the square, in the image
-    height, width = image.shape[:2]
-    left, top = (int(v) for v in np.clip(np.floor(corners.min(0)) - 2, 0, (width - 1, height - 1)))
-    right, bottom = (int(v) for v in np.clip(np.ceil(corners.max(0)) + 3, (left + 1, top + 1), (width, height)))
-    part = image[top:bottom, left:right]
-    shrink = np.ones(2)
-    if scale < 1:
-        wanted = np.maximum(np.round(np.array(part.shape[1::-1]) * scale), 1)
-        shrink = wanted / part.shape[1::-1]
-        part = cv2.resize(part, tuple(wanted.astype(int).tolist()), interpolation=cv2.INTER_AREA)
-    # Pixel u of the image is (u - left + 1/2) * shrink - 1/2 in the part, so the part's v is this in the image:
-    back = np.array([[1 / shrink[0], 0, 0.5 / shrink[0] - 0.5 + left], [0, 1 / shrink[1], 0.5 / shrink[1] - 0.5 + top]])
-    from_part = np.hstack([matrix[:, :2] @ back[:, :2], matrix[:, :2] @ back[:, 2:] + matrix[:, 2:]])
-    return cv2.warpAffine(np.ascontiguousarray(part), from_part, (size, size), flags=cv2.INTER_LINEAR)
+    found, confidence = decode_heatmaps(heatmaps, method)
+    to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
+    return warp_keypoints(found, to_input), confidence
 
 
 def _corners(boxes: Any, count: int) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handpose_lib.augment import Augmentation
+from handpose_lib.framing import Framing
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -14,10 +15,9 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class TrainSettings:
     """Everything that decides what a training run learns; the defaults are for FreiHAND on a GPU."""
 
-    image_size: int = 128  # px; the rebuilt system's, and 1.6 GB for FreiHAND's 32,560 hands
-    source_size: int = 0  # px of the decoded images, of which crops are taken; 0: image_size
-    crop: float = 0.0  # share of the image that a hand's box is brought to before it is augmented; 0: as framed
-    upright: bool = False  # cropped hands are turned until their fingers point up; rotation then turns them from there
+    # Whole pictures at 128 px, as the rebuilt system had them: 1.6 GB for FreiHAND's 32,560 hands.
+    framing: Framing = field(default_factory=Framing)
+    source_size: int = 0  # px of the decoded images, of which crops are taken; 0: the framing's image_size
     width: int = 64  # channels at full resolution: 7.8 M parameters
     depth: int = 3  # poolings; the receptive field then spans a hand
     batch_size: int = 128  # large enough to fill a GPU, small enough for thousands of steps
@@ -37,7 +37,6 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name in (
-            "image_size",
             "width",
             "depth",
             "batch_size",
@@ -48,8 +47,8 @@ class TrainSettings:
         ):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
-        if not (0 <= self.crop < math.inf and 0 <= self.source_size < math.inf):
-            raise ValueError(f"crop and source_size must not be negative, not {self.crop} and {self.source_size}")
+        if not 0 <= self.source_size < math.inf:
+            raise ValueError(f"source_size is {self.source_size}, it must not be negative")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed}, it must be from 0 to 2**31 - 1")
         if not (0 <= self.weight_decay < math.inf and 0 <= self.foreground_weight < math.inf):
@@ -57,13 +56,12 @@ class TrainSettings:
                 f"weight_decay and foreground_weight must not be negative, not {self.weight_decay} and "
                 f"{self.foreground_weight}"
             )
-        if self.upright and not self.crop:
-            raise ValueError("upright turns the crops, so it needs a crop above 0")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}, it must be one of {', '.join(PRECISIONS)}")
-        if self.image_size % 2**self.depth:
+        if self.framing.image_size % 2**self.depth:
             raise ValueError(
-                f"image_size is {self.image_size}, it must be a multiple of {2**self.depth} ({self.depth} poolings)"
+                f"image_size is {self.framing.image_size}, it must be a multiple of {2**self.depth} "
+                f"({self.depth} poolings)"
             )
         if not (0 <= self.warmup < 1 and 0 < self.sigma_until <= 1 and 0 <= self.ema_decay < 1):
             raise ValueError(
@@ -72,13 +70,16 @@ class TrainSettings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return dataclasses.asdict(self)
+        """The settings as plain JSON values, those of the framing among them: checkpoints and run names rest on it."""
+        values = dataclasses.asdict(self)
+        return values.pop("framing") | values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainSettings":
         """The settings that `to_json` wrote."""
-        return cls(**values | {"augmentation": Augmentation(**values["augmentation"])})
+        framing = Framing.from_json(values)
+        others = {name: value for name, value in values.items() if name not in framing.to_json()}
+        return cls(**others | {"framing": framing, "augmentation": Augmentation(**values["augmentation"])})
 
 
 def learning_rate_at(progress: float, settings: TrainSettings) -> float:
@@ -99,13 +100,13 @@ def sigma_at(progress: float, settings: TrainSettings) -> float:
 PRESETS: dict[str, TrainSettings] = {
     # About two minutes on two cores: a network that has begun to see, not one to use.
     "quick": TrainSettings(
-        image_size=48, width=16, batch_size=16, epochs=16, learning_rate=3e-3,
+        framing=Framing(48), width=16, batch_size=16, epochs=16, learning_rate=3e-3,
         sigma_start=4.0, sigma_end=1.5, ema_decay=0.99,
     ),
     # The bundled weights: rendered hands, cropped as the predictor crops them, on processors that multiply bfloat16.
     # Small images and four poolings make a network that sees the whole hand at once and can be trained without a GPU.
     "weights": TrainSettings(
-        image_size=64, source_size=112, crop=0.55, upright=True, width=24, depth=4, batch_size=32, epochs=8,
+        framing=Framing(64, crop=0.55, upright=True), source_size=112, width=24, depth=4, batch_size=32, epochs=8,
         learning_rate=2.5e-3, sigma_start=4.5, sigma_end=1.75, sigma_until=0.6, ema_decay=0.999, precision="bfloat16",
         augmentation=Augmentation(rotation_focus=2.0, scale=1.5, brightness=0.35, saturation=0.5),
     ),

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
@@ -33,6 +35,8 @@ from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import atomic_path, lock_for, runs_folder
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
+
+HistoryRow = dict[str, float | str]  # a line of `history.csv`
 
 
 class Trainer:
@@ -71,9 +75,8 @@ class Trainer:
             keep_freed_memory()
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         shared = {
-            "image_size": settings.image_size, "seed": settings.seed, "device": device,
-            "rank": self.rank, "processes": self.processes, "source_size": settings.source_size, "crop": settings.crop,
-            "upright": settings.upright,
+            "framing": settings.framing, "source_size": settings.source_size, "seed": settings.seed, "device": device,
+            "rank": self.rank, "processes": self.processes,
         }  # fmt: skip
         for name, dataset in (("train_set", train_set), ("val_set", val_set)):
             if dataset.keypoints is None:
@@ -90,8 +93,7 @@ class Trainer:
         self.checkpoint_minutes = checkpoint_minutes
 
         torch.manual_seed(settings.seed)
-        model = UNet2DHandPose(settings.width, settings.depth)
-        model.image_size = settings.image_size
+        model = UNet2DHandPose(settings.width, settings.depth, framing=settings.framing)
         if sync_batchnorm and self.processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fast in
@@ -116,7 +118,7 @@ class Trainer:
         self.losses = torch.zeros(len(self.batches), device=device)  # of this epoch's batches so far
         self.seconds = 0.0
         self.best_error = math.inf
-        self.history: list[dict[str, float]] = []
+        self.history: list[HistoryRow] = []
         # Looking at a value on the GPU makes the processor wait for it, so that is done now and then only.
         self.look_every = 20 if device.type == "cuda" else 1
 
@@ -172,7 +174,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(share, self.settings)
         self.targets = render_heatmaps(
-            batch.keypoints, self.batches.size, sigma_at(share, self.settings), out=self.targets
+            batch.keypoints, self.batches.framing.size, sigma_at(share, self.settings), out=self.targets
         )
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
@@ -214,7 +216,8 @@ class Trainer:
         if self.processes > 1:
             dist.all_reduce(loss)
             loss /= self.processes
-        summary = make_report(self.val_set, *self._predict_validation()).summary
+        boxes = "truth" if settings.framing.crop else "none"
+        summary = make_report(self.val_set, *self._predict_validation(), boxes=boxes).summary
         self.seconds += time.perf_counter() - started
         row = {
             "epoch": self.epoch + 1,
@@ -225,6 +228,7 @@ class Trainer:
             "train_loss": loss.item(),
             "val_pck_0.2_bbox": summary["pck_0.2_bbox"],
             "val_epe_px128": summary["epe_px128"],
+            "val_boxes": boxes,
         }
         self.history.append(row)
         self.epoch, self.batch = self.epoch + 1, 0
@@ -234,14 +238,15 @@ class Trainer:
         if self.rank == 0:
             if better:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
-                    seen = {"image_size": settings.image_size, "crop": settings.crop, "upright": settings.upright}
-                    save_model(self.average, temporary, **seen, epoch=self.epoch)
+                    save_model(self.average, temporary, epoch=self.epoch)
             write_history(self.history, self.folder / "history.csv")
             self.save_checkpoint()
         if progress:
+            around = "  (crops around the true boxes)" if boxes == "truth" else ""
             tqdm.write(
                 f"epoch {self.epoch:3d}/{settings.epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
-                f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128  {self.seconds:.0f} s"
+                f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128{around}  "
+                f"{self.seconds:.0f} s"
             )
 
     def _predict_validation(self) -> tuple[Tensor, Tensor]:
@@ -293,9 +298,8 @@ class Trainer:
 
     def start_from(self, weights: str | Path) -> "Trainer":
         """Begin with the weights of an earlier run, as `save_model` wrote them; ValueError if another network's."""
-        model, found = load_model(weights, self.device)
-        ours = {"width": self.settings.width, "depth": self.settings.depth}
-        theirs = {name: found[name] for name in ours}
+        model, _ = load_model(weights, self.device)
+        ours, theirs = ({"width": one.width, "depth": one.depth} for one in (self.settings, model))
         if theirs != ours:
             raise ValueError(f"{weights} holds a network of {theirs}, the settings ask for {ours}: make them the same")
         self.model.load_state_dict(model.state_dict())
@@ -317,10 +321,11 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             mean.copy_(value)
 
 
-def write_history(rows: list[dict[str, float]], path: Path) -> None:
-    """One CSV line an epoch, from which the curves are drawn."""
+def write_history(rows: list[HistoryRow], path: Path) -> None:
+    """One CSV line per epoch, from which the curves are drawn."""
+    columns = dict.fromkeys(name for row in rows for name in row)  # rows of an older version may have fewer
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -347,7 +352,7 @@ def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
     hands = hashlib.sha256(train_set.keypoints.tobytes()).hexdigest()
     data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions), hands]
     text = json.dumps([settings.to_json(), data], sort_keys=True)
-    return f"unet{settings.width}_{settings.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    return f"unet{settings.width}_{settings.framing.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def train_or_load(
@@ -375,12 +380,13 @@ def train_or_load(
     return load_model(folder / "best.safetensors", device)[0], folder
 
 
-def read_history(path: str | Path) -> list[dict[str, float]]:
+def read_history(path: str | Path) -> list[HistoryRow]:
     """The rows of a history file; none where it is not there yet."""
     if not Path(path).is_file():
         return []
     with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -398,7 +404,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_setting_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
     """Options that `chosen_settings` reads: a preset, and one for each setting."""
     parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from (default: {preset})")
-    for option in dataclasses.fields(TrainSettings):
+    for option in (*dataclasses.fields(Framing), *dataclasses.fields(TrainSettings)):
         flag = f"--{option.name.replace('_', '-')}"
         if option.type is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
@@ -410,9 +416,15 @@ def add_setting_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
 
 def chosen_settings(options: argparse.Namespace) -> TrainSettings:
     """The preset of these options, with what else they say."""
-    names = [option.name for option in dataclasses.fields(TrainSettings)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-    return dataclasses.replace(PRESETS[options.preset], **given)
+    preset = PRESETS[options.preset]
+    framing = dataclasses.replace(preset.framing, **_given(options, Framing))
+    return dataclasses.replace(preset, framing=framing, **_given(options, TrainSettings))
+
+
+def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """What the options say of a dataclass's fields."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
 def run_command(options: argparse.Namespace) -> None:

@@ -14,6 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from handpose_lib.framing import Framing
+
+SHAPE = ("width", "depth", "num_keypoints")  # what builds a U-Net of the same shape
+
 
 class ConvBlock(nn.Sequential):
     """Two 3x3 convolutions, each with batch normalisation and ReLU: (B, in, H, W) -> (B, out, H, W)."""
@@ -37,18 +41,19 @@ class UNet2DHandPose(nn.Module):
         width: channels at full resolution; `depth` poolings double them each time (64, 128, 256, 512).
         depth: number of 2x2 poolings; H and W must be multiples of `2**depth`.
         num_keypoints: number of heatmaps.
+        framing: how pictures become its input; the network itself takes any size that fits.
 
     The output is linear: no sigmoid, whose gradient would vanish on the background that fills a heatmap.
     """
 
-    def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21):
+    def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21, framing: Framing | None = None):
         super().__init__()
         if width < 1 or depth < 1 or num_keypoints < 1:
             raise ValueError(
                 f"width, depth and num_keypoints must be at least 1, got {width}, {depth}, {num_keypoints}"
             )
         self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
-        self.image_size = 128  # px it was trained at; `load_model` sets it, `evaluate` asks it
+        self.framing = framing or Framing()
         channels = [width * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(
             ConvBlock(inputs, outputs) for inputs, outputs in zip([3, *channels[:-1]], channels, strict=True)
@@ -84,25 +89,26 @@ class UNet2DHandPose(nn.Module):
 
 
 def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:
-    """Write a U-Net's weights as safetensors, with its shape and `metadata` (JSON values) in the file's header.
+    """Write a U-Net's weights as safetensors; its shape, framing and `metadata` (JSON values) go into the header.
 
     `half` stores them in 16 bits: half the size, no difference that a score shows; `load_model` makes float32 again.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
-    shape = {name: getattr(model, name) for name in ("width", "depth", "num_keypoints", "image_size")}
+    header = {name: getattr(model, name) for name in SHAPE} | {"framing": model.framing.to_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    save_file(tensors, str(path), {"handpose": json.dumps(shape | metadata)})
+    save_file(tensors, str(path), {"handpose": json.dumps(header | metadata)})
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DHandPose, dict[str, Any]]:
-    """The U-Net that `save_model` wrote, in evaluation mode, and its metadata; ValueError when it is another file."""
+    """The U-Net that `save_model` wrote, in evaluation mode, and its header; ValueError when it is another file."""
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = json.loads((file.metadata() or {})["handpose"])
+            header = json.loads((file.metadata() or {})["handpose"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        model = UNet2DHandPose(metadata["width"], metadata["depth"], metadata["num_keypoints"])
+        framing = Framing.from_json(header.get("framing", header))  # older files have its fields among the others
+        model = UNet2DHandPose(*(header[name] for name in SHAPE), framing)
         model.load_state_dict(tensors)
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -110,5 +116,4 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UN
         ) from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
-    model.image_size = metadata.get("image_size", model.image_size)
-    return model.eval().to(device), metadata
+    return model.eval().to(device), header

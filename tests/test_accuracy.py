@@ -13,9 +13,9 @@ from trees import make_tree
 
 matplotlib.use("Agg")
 
-from handpose_lib.augment import inverse, resize_matrix, warp_keypoints
 from handpose_lib.course import accuracy, seeds
 from handpose_lib.evaluate import Report, make_report
+from handpose_lib.framing import Framing, inverse, resize_matrix, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import FINGERS, GROUPS, KEYPOINT_NAMES
@@ -124,7 +124,7 @@ class Turned(nn.Module):
 
 def test_keypoints_found_in_turned_images_are_turned_back(tiny_val: FreiHAND):
     size, degrees, zoom = 128, 20, 0.9
-    batches = HandBatches(tiny_val, size, batch_size=3, progress=False)
+    batches = HandBatches(tiny_val, Framing(size), batch_size=3, progress=False)
     angle = np.radians(degrees)
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (size - 1) / 2
@@ -138,7 +138,7 @@ def test_keypoints_found_in_turned_images_are_turned_back(tiny_val: FreiHAND):
 
 
 def test_each_seed_is_trained_and_scored_on_the_test_hands(tiny_root: Path, tmp_path: Path):
-    settings = dataclasses.replace(PRESETS["quick"], image_size=16, width=4, depth=2, batch_size=8, epochs=1)
+    settings = dataclasses.replace(PRESETS["quick"], framing=Framing(16), width=4, depth=2, batch_size=8, epochs=1)
     table = seeds.score_seeds(settings, tiny_root, tmp_path, (1, 2))
     assert tuple(table.columns) == seeds.COLUMNS and len(table) == 2 * 21
     assert (table["count"] == len(FreiHAND(tiny_root, "test"))).all()

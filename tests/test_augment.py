@@ -1,11 +1,9 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from handpose_lib import augment
+from handpose_lib import augment, framing
 from handpose_lib.augment import DRAWS, NO_AUGMENTATION, NORMALIZED_LIMITS, Augmentation
 
 SIZE = (96, 128)
@@ -33,28 +31,11 @@ def test_image_and_keypoints_move_together_to_a_hundredth_of_a_pixel():
     generator = torch.Generator().manual_seed(0)
     keypoints = torch.rand(6, 21, 2, generator=generator) * torch.tensor([80.0, 50.0]) + 24
     matrices = augment.affine_matrices(augment.keyed_uniform(1, 2, torch.arange(6)), Augmentation(), SIZE)
-    moved = augment.warp_keypoints(keypoints, matrices)
-    found = centres(augment.warp_images(blobs(keypoints, SIZE), matrices))
+    moved = framing.warp_keypoints(keypoints, matrices)
+    found = centres(framing.warp_images(blobs(keypoints, SIZE), matrices))
     whole = inside(moved, SIZE, margin=14)
     assert whole.sum() > 40
     assert (found - moved)[whole].abs().max() < 0.01
-
-
-def test_warp_to_another_size_is_the_half_pixel_resize():
-    keypoints = torch.tensor([[[30.0, 40.0], [100.25, 60.75]]])
-    matrix = augment.resize_matrix(SIZE, (48, 64))
-    resized = augment.warp_keypoints(keypoints, matrix)
-    assert torch.allclose(resized, (keypoints + 0.5) * 0.5 - 0.5)
-    warped = augment.warp_images(blobs(keypoints, SIZE), matrix[None], (48, 64))
-    assert torch.allclose(centres(warped), resized, atol=0.01)
-    reference = interpolate(blobs(keypoints, SIZE), size=(48, 64), mode="bilinear")
-    assert torch.allclose(warped, reference, atol=1e-5)
-
-
-def test_half_pixel_rule_differs_from_plain_scaling_by_0_214_px_from_224_to_128():
-    u = torch.tensor([[[100.0, 100.0]]])
-    ours = augment.warp_keypoints(u, augment.resize_matrix((224, 224), (128, 128)))
-    assert abs((u * 128 / 224 - ours)[0, 0, 0].item() - 0.214) < 0.001
 
 
 def test_middle_of_every_range_changes_nothing():
@@ -71,7 +52,7 @@ def test_no_augmentation_is_the_identity_for_any_draw():
     uniform = augment.keyed_uniform(0, 0, torch.arange(50))
     images = torch.rand(50, 3, *SIZE)
     matrices = augment.affine_matrices(uniform, NO_AUGMENTATION, SIZE)
-    assert torch.allclose(augment.warp_images(images, matrices), images, atol=1e-4)
+    assert torch.allclose(framing.warp_images(images, matrices), images, atol=1e-4)
     colours = augment.colour_matrices(uniform[:, 5:], NO_AUGMENTATION)
     assert torch.allclose(augment.jitter_colours(images, colours), images, atol=1e-6)
 
@@ -83,9 +64,9 @@ def test_mirror_maps_x_to_width_minus_one_minus_x_and_swaps_no_index():
     matrices = augment.affine_matrices(uniform, settings, SIZE)
     keypoints = torch.tensor([[[10.0, 20.0], [0.0, 0.0]]])
     expected = torch.tensor([[[SIZE[1] - 1 - 10.0, 20.0], [SIZE[1] - 1.0, 0.0]]])
-    assert torch.allclose(augment.warp_keypoints(keypoints, matrices), expected, atol=1e-4)
+    assert torch.allclose(framing.warp_keypoints(keypoints, matrices), expected, atol=1e-4)
     images = torch.rand(1, 3, *SIZE)
-    assert torch.allclose(augment.warp_images(images, matrices), images.flip(-1), atol=1e-4)
+    assert torch.allclose(framing.warp_images(images, matrices), images.flip(-1), atol=1e-4)
 
 
 def test_ranges_are_kept_and_filled():
@@ -98,7 +79,7 @@ def test_ranges_are_kept_and_filled():
     angle = torch.rad2deg(torch.atan2(-matrices[:, 0, 1], matrices[:, 1, 1]))
     assert angle.abs().max() <= 30.01 and angle.max() > 29 and angle.min() < -29
     centre = torch.tensor([[(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2]])
-    moved = augment.warp_keypoints(centre.expand(4000, 1, 2), matrices) - centre
+    moved = framing.warp_keypoints(centre.expand(4000, 1, 2), matrices) - centre
     assert moved[..., 0].abs().max() <= 12.81 and moved[..., 1].abs().max() <= 9.61
 
 
@@ -139,31 +120,6 @@ def test_colours_follow_the_textbook_order():
     assert torch.allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "there"),
-    [
-        (-0.5, 0, True),
-        (-0.51, 0, False),
-        (127.49, 95.49, True),
-        (127.5, 0, False),
-        (0, 95.5, False),
-        (math.nan, 3, False),
-    ],
-)
-def test_on_image_takes_whole_pixels(x: float, y: float, there: bool):
-    assert augment.on_image(torch.tensor([[[x, y]]]), SIZE).item() is there
-
-
-def test_compose_and_inverse_are_those_of_maps_on_points():
-    generator = torch.Generator().manual_seed(3)
-    first, second = (torch.randn(4, 2, 3, generator=generator) for _ in range(2))
-    points = torch.randn(4, 9, 2, generator=generator)
-    both = augment.warp_keypoints(augment.warp_keypoints(points, first), second)
-    assert torch.allclose(augment.warp_keypoints(points, augment.compose(second, first)), both, atol=1e-4)
-    back = augment.warp_keypoints(augment.warp_keypoints(points, first), augment.inverse(first))
-    assert torch.allclose(back, points, atol=1e-3)
-
-
 def test_a_focus_of_two_keeps_the_range_and_halves_most_angles():
     uniform = augment.keyed_uniform(5, 0, torch.arange(4000))
 
@@ -191,7 +147,7 @@ def test_warping_and_recolouring_in_one_is_the_same_as_one_after_the_other():
     matrices = augment.affine_matrices(uniform, Augmentation(), (48, 56))
     colours = augment.for_bytes(augment.colour_matrices(uniform[:, 5:], Augmentation()))
     ours = augment.warp_and_recolour(images, matrices, colours, (40, 32))
-    theirs = augment.jitter_colours(augment.warp_images(images.float(), matrices, (40, 32)), colours, NORMALIZED_LIMITS)
+    theirs = augment.jitter_colours(framing.warp_images(images.float(), matrices, (40, 32)), colours, NORMALIZED_LIMITS)
     assert ours.shape == (5, 3, 40, 32)
     assert torch.allclose(ours, theirs, atol=1e-4)
     singly = zip(images.split(1), matrices.split(1), colours.split(1), strict=True)

@@ -16,7 +16,7 @@ from handpose_lib.settings import TrainSettings
 def test_the_conventional_pipeline_gives_our_tensors(bundled_root: Path):
     dataset, settings = FreiHAND(bundled_root, "val"), TrainSettings()
     conventional = bench.ConventionalSamples(dataset, settings)
-    batch = next(HandBatches(dataset, 128, 8, settings.augmentation).epoch(0))
+    batch = next(HandBatches(dataset, settings.framing, 8, settings.augmentation).epoch(0))
     heatmaps = render_heatmaps(batch.keypoints, (128, 128), bench.SIGMA)
     for item, image, maps, visible in zip(batch.index, batch.images, heatmaps, batch.visible, strict=True):
         their_image, their_maps = conventional[int(item)]

@@ -29,7 +29,7 @@ def test_full_uses_freihand_where_it_is(monkeypatch, tiny_root: Path):
 
 def test_full_is_the_rebuilt_systems_size():
     full = PRESETS["full"]
-    assert (full.image_size, full.width, full.depth, full.sigma_end) == (128, 64, 3, 2.0)
+    assert (full.framing.image_size, full.width, full.depth, full.sigma_end) == (128, 64, 3, 2.0)
     assert isinstance(full, TrainSettings)
 
 

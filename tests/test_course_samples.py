@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from handpose_lib.augment import on_image
 from handpose_lib.course.samples import load_hands
+from handpose_lib.framing import on_image
 from handpose_lib.freihand import FreiHAND
 
 

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.unet import UNet2DHandPose, load_model
 
 
 class Oracle(nn.Module):
@@ -18,24 +21,24 @@ class Oracle(nn.Module):
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(()))
         self.truth = (torch.from_numpy(keypoints_224) + 0.5) * size / 224 - 0.5 + torch.tensor([shift, 0.0])
-        self.size, self.seen = size, 0
+        self.framing, self.seen = Framing(size), 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         chosen = self.truth[self.seen : self.seen + len(images)]
         self.seen += len(images)
-        return render_heatmaps(chosen, (self.size, self.size), 2.0)
+        return render_heatmaps(chosen, self.framing.size, 2.0)
 
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_an_oracle_scores_perfectly_at_any_input_size(tiny_val: FreiHAND, size: int):
-    report = evaluate(Oracle(tiny_val.keypoints, size), tiny_val, size, batch_size=3)
+    report = evaluate(Oracle(tiny_val.keypoints, size), tiny_val, batch_size=3)
     assert report.errors[report.visible].max() < 0.25
     assert report.table["pck_0.2_bbox"].min() == 1.0
     assert report.summary["epe_px224"] < 0.1
 
 
 def test_errors_are_reported_at_both_resolutions(tiny_val: FreiHAND):
-    report = evaluate(Oracle(tiny_val.keypoints, 128, shift=4.0), tiny_val, 128)
+    report = evaluate(Oracle(tiny_val.keypoints, 128, shift=4.0), tiny_val)
     assert report.summary["epe_px128"] == pytest.approx(4.0, abs=0.05)
     assert report.summary["epe_px224"] == pytest.approx(7.0, abs=0.09)
     assert report.summary["median_px224"] == pytest.approx(7.0, abs=0.09)
@@ -67,7 +70,7 @@ def test_a_keypoint_off_the_image_counts_nowhere(tiny_root: Path):
 
 def test_the_model_is_left_in_the_mode_it_came_in(tiny_val: FreiHAND):
     model = Oracle(tiny_val.keypoints, 64).train()
-    evaluate(model, tiny_val, 64)
+    evaluate(model, tiny_val)
     assert model.training
 
 
@@ -81,3 +84,37 @@ def test_a_hand_without_an_answer_is_the_worst(tiny_val: FreiHAND):
     predictions[1] = torch.nan
     report = make_report(tiny_val, predictions)
     assert report.worst(1).tolist() == [1] and torch.isinf(report.errors[1]).all()
+
+
+def test_a_network_trained_on_crops_scores_as_its_predictor_does(bundled_root: Path):
+    dataset = FreiHAND(bundled_root, "test", versions="gs")
+    model, _ = load_model(bundled_weights())
+    alone = evaluate(model, dataset)
+    predictor = evaluate(HandPosePredictor.from_pretrained(), dataset)
+    assert torch.equal(alone.predictions, predictor.predictions)
+    assert alone.boxes == predictor.boxes == "found"
+    true_boxes = evaluate(model, dataset, boxes="truth")
+    assert true_boxes.boxes == "truth" and not torch.equal(true_boxes.predictions, alone.predictions)
+    assert true_boxes.summary["pck_0.2_bbox"] > 0.95
+
+
+def test_what_is_not_known_about_boxes_and_framing_is_asked_for(tiny_val: FreiHAND):
+    whole = Oracle(tiny_val.keypoints, 64)
+    assert evaluate(whole, tiny_val).boxes == "none"
+    with pytest.raises(ValueError, match="boxes is 'true': choose one of found, truth"):
+        evaluate(whole, tiny_val, boxes="true")
+    with pytest.raises(ValueError, match="a predictor finds its boxes itself"):
+        evaluate(HandPosePredictor(whole), tiny_val, boxes="truth")
+    with pytest.raises(ValueError, match="this Conv2d does not say how it sees a picture"):
+        evaluate(nn.Conv2d(3, 21, 1), tiny_val)
+    report = evaluate(nn.Conv2d(3, 21, 1), tiny_val, framing=Framing(32))
+    assert report.predictions.shape == (len(tiny_val), 21, 2)
+
+
+def test_a_method_is_obeyed_where_boxes_are_found_too(bundled_root: Path):
+    dataset = FreiHAND(bundled_root, "val", versions="gs")
+    model = UNet2DHandPose(4, 2, framing=Framing(32, crop=0.5))
+    nn.init.normal_(model.head.weight)
+    answers = [evaluate(model, dataset, method=method).predictions for method in ("local_peak", "argmax")]
+    assert not torch.equal(*answers)
+    assert model.training, "the model is left in the mode it came in"

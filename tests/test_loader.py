@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import interpolate
 from trees import make_tree
 
-from handpose_lib import augment, loader
+from handpose_lib import loader
 from handpose_lib.augment import Augmentation, normalize
+from handpose_lib.framing import Framing, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import hand_direction
 from handpose_lib.loader import HandBatches, decoded_images
@@ -83,7 +84,7 @@ def test_two_that_ask_at_once_decode_once(own_tree: Path, decodings: list[Path])
 
 
 def test_in_order_gives_every_item_once_unchanged(tiny_train: FreiHAND):
-    batches = HandBatches(tiny_train, 64, batch_size=7, augmentation=Augmentation())
+    batches = HandBatches(tiny_train, Framing(64), batch_size=7, augmentation=Augmentation())
     got = list(batches.in_order())
     assert torch.equal(torch.cat([b.index for b in got]), torch.arange(len(tiny_train)))
     images = torch.cat([b.images for b in got])
@@ -93,14 +94,14 @@ def test_in_order_gives_every_item_once_unchanged(tiny_train: FreiHAND):
 
 
 def test_an_epoch_shows_every_item_once_in_an_order_of_its_own(tiny_train: FreiHAND):
-    batches = HandBatches(tiny_train, 32, batch_size=5, seed=3)
+    batches = HandBatches(tiny_train, Framing(32), batch_size=5, seed=3)
     epochs = [torch.cat([b.index for b in batches.epoch(e)]) for e in (0, 1, 0)]
     assert all(len(set(order.tolist())) == len(order) == 5 * len(batches) for order in epochs)
     assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
 
 
 def test_one_version_shows_each_hand_once_in_versions_that_change(tiny_train: FreiHAND):
-    batches = HandBatches(tiny_train, 32, batch_size=5, one_version=True)
+    batches = HandBatches(tiny_train, Framing(32), batch_size=5, one_version=True)
     hands = len(tiny_train) // 4
     assert batches.samples_per_epoch == hands
     versions = set()
@@ -113,7 +114,7 @@ def test_one_version_shows_each_hand_once_in_versions_that_change(tiny_train: Fr
 
 def test_a_samples_augmentation_depends_on_neither_batch_size_nor_place(tiny_train: FreiHAND):
     def by_item(batch_size: int) -> dict[int, torch.Tensor]:
-        batches = HandBatches(tiny_train, 32, batch_size, Augmentation(), seed=1)
+        batches = HandBatches(tiny_train, Framing(32), batch_size, Augmentation(), seed=1)
         return {int(i): image for b in batches.epoch(4) for i, image in zip(b.index, b.images, strict=True)}
 
     small, large = by_item(3), by_item(8)
@@ -122,7 +123,7 @@ def test_a_samples_augmentation_depends_on_neither_batch_size_nor_place(tiny_tra
 
 
 def test_an_epoch_can_start_at_any_batch(tiny_train: FreiHAND):
-    batches = HandBatches(tiny_train, 32, 4, Augmentation())
+    batches = HandBatches(tiny_train, Framing(32), 4, Augmentation())
     whole, rest = list(batches.epoch(2)), list(batches.epoch(2, first=3))
     assert len(rest) == len(whole) - 3
     assert torch.equal(rest[0].images, whole[3].images) and torch.equal(rest[0].index, whole[3].index)
@@ -131,7 +132,7 @@ def test_an_epoch_can_start_at_any_batch(tiny_train: FreiHAND):
 def test_augmented_keypoints_stay_on_what_they_marked(tiny_train: FreiHAND):
     # The tree's images have a white square on each keypoint.
     settings = Augmentation(brightness=0, contrast=0, saturation=0, tint=0, shift=0.3)
-    batches = HandBatches(tiny_train, 224, 8, settings)
+    batches = HandBatches(tiny_train, Framing(224), 8, settings)
     batch = next(batches.epoch(0))
     for image, keypoints, visible in zip(batch.images, batch.keypoints, batch.visible, strict=True):
         x, y = keypoints[visible].round().long().clamp(0, 223).T
@@ -140,7 +141,7 @@ def test_augmented_keypoints_stay_on_what_they_marked(tiny_train: FreiHAND):
 
 
 def test_a_set_without_labels_gives_images_but_no_training_epoch(tiny_root: Path):
-    batches = HandBatches(FreiHAND(tiny_root, "evaluation"), 32, 2)
+    batches = HandBatches(FreiHAND(tiny_root, "evaluation"), Framing(32), 2)
     batch = next(batches.in_order())
     assert batch.keypoints is None and batch.visible is None and batch.images.shape == (2, 3, 32, 32)
     with pytest.raises(ValueError, match="no keypoints"):
@@ -149,24 +150,24 @@ def test_a_set_without_labels_gives_images_but_no_training_epoch(tiny_root: Path
 
 def test_a_batch_larger_than_the_set_is_an_error(tiny_val: FreiHAND):
     with pytest.raises(ValueError, match="larger than an epoch"):
-        HandBatches(tiny_val, 32, batch_size=1000)
+        HandBatches(tiny_val, Framing(32), batch_size=1000)
 
 
 @pytest.mark.parametrize("augmentation", [None, Augmentation(brightness=0, contrast=0, saturation=0, tint=0)])
 def test_cropped_hands_keep_image_and_keypoints_together(tiny_train: FreiHAND, augmentation: Augmentation | None):
     """A white square marks each keypoint of the tiny trees: it must be white where the batch says the keypoint is."""
-    batches = HandBatches(tiny_train, 64, 8, augmentation, source_size=224, crop=0.5, upright=True)
+    batches = HandBatches(tiny_train, Framing(64, crop=0.5, upright=True), 8, augmentation, source_size=224)
     batch = next(batches.in_order() if augmentation is None else batches.epoch(0))
     images = batch.images * 0.25 + 0.5
     for image, points, visible in zip(images, batch.keypoints, batch.visible, strict=True):
         x, y = points[visible].round().long().clamp(0, 63).T
         assert image[:, y, x].min(0).values.mean() > 0.8
     full = torch.from_numpy(tiny_train.keypoints[batch.index])
-    assert torch.allclose(augment.warp_keypoints(full, batch.from_full), batch.keypoints, atol=1e-3)
+    assert torch.allclose(warp_keypoints(full, batch.from_full), batch.keypoints, atol=1e-3)
 
 
 def test_crops_have_the_wanted_share_and_point_up(tiny_train: FreiHAND):
-    batch = next(HandBatches(tiny_train, 64, 8, crop=0.5, upright=True, source_size=96).in_order())
+    batch = next(HandBatches(tiny_train, Framing(64, crop=0.5, upright=True), 8, source_size=96).in_order())
     low, high = batch.keypoints.amin(1), batch.keypoints.amax(1)
     assert torch.allclose((high - low).amax(1), torch.tensor(32.0), atol=1e-2)
     assert torch.allclose((high + low) / 2, torch.tensor(31.5), atol=1e-2)
@@ -174,16 +175,23 @@ def test_crops_have_the_wanted_share_and_point_up(tiny_train: FreiHAND):
     assert direction[:, 0].abs().max() < 1e-2 and (direction[:, 1] < 0).all()
 
 
+def test_batches_made_in_inference_mode_leave_memory_that_training_can_use(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, Framing(32), 8, Augmentation())
+    with torch.inference_mode():
+        seen = next(batches.epoch(0))
+    assert torch.equal(next(batches.epoch(0)).images, seen.images)
+
+
 def test_a_set_without_keypoints_can_not_be_cropped(tmp_path: Path):
     root = make_tree(tmp_path / "tree", 0, evaluation=3, evaluation_labels=False)
     with pytest.raises(ValueError, match="crop must be 0"):
-        HandBatches(FreiHAND(root, "evaluation"), 32, 2, crop=0.5)
+        HandBatches(FreiHAND(root, "evaluation"), Framing(32, crop=0.5), 2)
 
 
 def test_a_keypoint_beyond_the_photograph_stays_unseen_where_the_warp_brings_it_in(tiny_train: FreiHAND, monkeypatch):
     keypoints = tiny_train.keypoints.copy()
     keypoints[:, 0] = (-10, 100)
     monkeypatch.setattr(tiny_train, "keypoints", keypoints)
-    batch = next(HandBatches(tiny_train, 64, 8, crop=0.3).in_order())
+    batch = next(HandBatches(tiny_train, Framing(64, crop=0.3), 8).in_order())
     assert ((batch.keypoints[:, 0] > 0) & (batch.keypoints[:, 0] < 63)).all(), "the crop shows its place"
     assert not batch.visible[:, 0].any() and batch.visible[:, 1:].any()

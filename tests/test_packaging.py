@@ -64,8 +64,9 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"keypoints", "heatmaps", "augment", "unet", "losses", "download", "storage", "devices"},
-    {"freihand", "metrics", "synthhand"},
+    {"keypoints", "heatmaps", "losses", "download", "storage", "devices"},
+    {"framing"},
+    {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings"},
     {"evaluate", "train", "predict"},
     {"plots", "course"},

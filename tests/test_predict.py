@@ -1,5 +1,4 @@
 import json
-import math
 from pathlib import Path
 
 import cv2
@@ -9,18 +8,18 @@ import pytest
 import torch
 
 from handpose_lib import cli, predict, storage
-from handpose_lib.augment import crop_matrices, warp_keypoints
 from handpose_lib.evaluate import evaluate
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.keypoints import hand_direction
-from handpose_lib.predict import HandPosePredictor, cut
+from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
+from handpose_lib.predict import HandPosePredictor
 from handpose_lib.unet import UNet2DHandPose, save_model
 
 
 class SeesRed(torch.nn.Module):
     """A network that knows its job: it answers with the red of the image, in each of 21 maps."""
 
-    image_size = 64
+    framing = Framing(64, crop=0.55, upright=True)
 
     def __init__(self):
         super().__init__()
@@ -62,7 +61,7 @@ def test_a_second_look_is_finer_than_the_first():
     image = with_spot(1000, 1000, 401.5, 617.25, sigma=4)  # a quarter of a pixel of the first look
     errors = []
     for passes in (1, 2):
-        keypoints, _ = HandPosePredictor(SeesRed(), passes=passes, crop=0.02)(image)
+        keypoints, _ = HandPosePredictor(SeesRed(), framing=Framing(64, crop=0.02), passes=passes)(image)
         errors.append(float((keypoints[0, 0] - torch.tensor([401.5, 617.25])).norm()))
     assert errors[1] < 0.5 and errors[1] < errors[0]
 
@@ -85,40 +84,6 @@ def test_one_picture_and_a_list_give_the_same_answers(tmp_path):
     assert float(certain.min()) >= 0 and float(certain.max()) <= 1
     for image, expected in zip(images, together, strict=True):
         assert torch.allclose(predictor(image)[0][0], expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("degrees", [0, 37, 90, 200])
-@pytest.mark.parametrize("side", [40.0, 300.0])
-def test_cut_moves_the_picture_as_its_matrix_moves_points(degrees, side):
-    x, y = 130.5, 220.25
-    image = with_spot(320, 400, x, y, sigma=side / 20)
-    scale = 64 / side
-    cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
-    matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
-    matrix[:, 2] = [31.5 + 4, 31.5 - 6] - matrix[:, :2] @ [x, y]  # the spot 4 right of and 6 above the middle
-    crop = cut(image, matrix, 64).astype(float)
-    red = (crop[..., 0] - crop[..., 1]).clip(0)
-    rows, columns = np.mgrid[:64, :64]
-    found = np.array([(red * columns).sum(), (red * rows).sum()]) / red.sum()
-    assert np.abs(found - [35.5, 25.5]).max() < 0.1
-
-
-def test_fine_texture_is_averaged_not_sampled():
-    checks = (np.indices((640, 640)).sum(0) % 2 * 255).astype(np.uint8)
-    crop = cut(np.repeat(checks[..., None], 3, 2), np.array([[0.1, 0, 0], [0, 0.1, 0]]), 64)
-    assert abs(int(crop[5:-5, 5:-5].min()) - 127) <= 2 and abs(int(crop[5:-5, 5:-5].max()) - 127) <= 2
-
-
-def test_crops_are_centred_of_the_wanted_share_and_upright():
-    keypoints = torch.rand(5, 21, 2, generator=torch.Generator().manual_seed(0)) * 100 + 40
-    moved = warp_keypoints(keypoints, crop_matrices(keypoints, 0.5, (64, 64), hand_direction(keypoints)))
-    low, high = moved.amin(1), moved.amax(1)
-    assert torch.allclose((low + high) / 2, torch.tensor(31.5), atol=1e-3)
-    assert torch.allclose((high - low).amax(-1), torch.tensor(32.0), atol=1e-3)
-    direction = hand_direction(moved)
-    assert direction[:, 0].abs().max() < 1e-3 and (direction[:, 1] < 0).all()
-    # A hand whose wrist covers its knuckles points nowhere: it is left as it is.
-    assert crop_matrices(keypoints[:1], 0.5, (64, 64), torch.zeros(1, 2)).isfinite().all()
 
 
 def test_a_grey_a_transparent_and_a_turned_picture_are_read(tmp_path):
@@ -164,17 +129,17 @@ def test_boxes_that_fit_no_picture_are_refused(boxes):
 
 
 def test_options_out_of_range_are_refused():
-    for options in ({"passes": 0}, {"crop": 0.0}, {"crop": 1.5}, {"batch_size": 0}):
+    for options in ({"passes": 0}, {"framing": Framing(64, crop=1.5)}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="passes and batch_size"):
             HandPosePredictor(SeesRed(), **options)
 
 
 def test_weights_bring_the_crops_that_they_were_trained_on(tmp_path):
     path = tmp_path / "weights.safetensors"
-    save_model(UNet2DHandPose(4, 2), path, half=True, image_size=32, crop=0.4, upright=False)
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32, crop=0.4)), path, half=True)
     predictor = HandPosePredictor.from_pretrained(path)
-    assert (predictor.crop, predictor.upright, predictor.size) == (0.4, False, (32, 32))
-    assert HandPosePredictor.from_pretrained(path, crop=0.7).crop == 0.7
+    assert predictor.framing == Framing(32, crop=0.4) and (predictor.passes, predictor.turned) == (3, True)
+    assert HandPosePredictor.from_pretrained(path, framing=Framing(32, crop=0.7)).framing.crop == 0.7
     assert next(predictor.model.parameters()).dtype == torch.float32
 
 
@@ -187,7 +152,7 @@ def test_missing_bundled_weights_say_where_they_were_looked_for(monkeypatch, tmp
 
 def test_the_command_line_draws_and_writes_keypoints(tmp_path, capsys):
     weights = tmp_path / "weights.safetensors"
-    save_model(UNet2DHandPose(4, 2), weights, image_size=32)
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32)), weights)
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("b.png", "a.jpg"):
@@ -202,7 +167,7 @@ def test_the_command_line_draws_and_writes_keypoints(tmp_path, capsys):
 
 
 def test_a_damaged_picture_costs_no_other_ones_keypoints(tmp_path, capsys):
-    save_model(UNet2DHandPose(4, 2), tmp_path / "weights.safetensors", image_size=32)
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32)), tmp_path / "weights.safetensors")
     cv2.imwrite(str(tmp_path / "b.png"), with_spot(80, 60, 30, 30, 4))
     (tmp_path / "a.png").write_bytes(b"cut short")
     command = ["predict", str(tmp_path), "--weights", str(tmp_path / "weights.safetensors"), "--device", "cpu"]
@@ -230,11 +195,27 @@ def test_many_pictures_are_answered_in_parts_in_their_order():
 
 
 def test_weights_that_saw_whole_pictures_look_once(tmp_path):
-    model = UNet2DHandPose(4, 2)
-    model.image_size = 32
-    save_model(model, tmp_path / "weights.safetensors")
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32)), tmp_path / "weights.safetensors")
     predictor = HandPosePredictor.from_pretrained(tmp_path / "weights.safetensors")
-    assert (predictor.passes, predictor.turned, predictor.size) == (1, False, (32, 32))
+    assert (predictor.passes, predictor.turned, predictor.framing) == (1, False, Framing(32))
+    with pytest.raises(ValueError, match="was trained on whole pictures: look once"):
+        HandPosePredictor(predictor.model, passes=2)
+
+
+def test_a_network_that_does_not_say_how_it_is_framed_is_refused():
+    with pytest.raises(ValueError, match=r"this Conv2d does not say how it sees a picture: set its `framing`"):
+        HandPosePredictor(torch.nn.Conv2d(3, 21, 1))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_heatmaps_smaller_than_the_input_give_points_in_pixels_of_the_input(stride):
+    points = torch.tensor([[[20.3, 41.8], [50.0, 10.25]]])  # px of an input of 64
+    side = 64 // stride
+    heatmaps = render_heatmaps((points + 0.5) / stride - 0.5, (side, side), sigma=2.0)
+    found, _ = predict.points_on_input(heatmaps, Framing(64))
+    assert torch.allclose(found, points, atol=0.02 * stride)
+    if stride == 1:
+        assert torch.equal(found, decode_heatmaps(heatmaps)[0])
 
 
 def test_an_empty_folder_is_refused(tmp_path, capsys):

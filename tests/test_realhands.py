@@ -11,6 +11,7 @@ from trees import make_tree
 
 from handpose_lib.course import ablation
 from handpose_lib.course.realhands import labelled_photographs, score
+from handpose_lib.framing import Framing
 from handpose_lib.synthhand import render_hand
 from handpose_lib.synthhand.asset import FOREARM, FOREARM_DISTAL, UPPER_ARM, load_asset
 
@@ -115,7 +116,7 @@ def test_an_unknown_part_is_refused():
 def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: Path):
     monkeypatch.setattr(ablation, "runs_folder", lambda: tmp_path / "runs")
     monkeypatch.setattr(ablation, "sample_root", lambda: make_tree(tmp_path / "sample", 4))
-    out, short = tmp_path / "ablation.csv", {"epochs": 1, "batch_size": 4, "width": 4, "image_size": 32}
+    out, short = tmp_path / "ablation.csv", {"epochs": 1, "batch_size": 4, "width": 4, "framing": Framing(32)}
     rows, photographs = ablation.ROWS[:2], labelled_photographs(folder)
     ablation.run(out, photographs, rows, seeds=(0,), hands=4, settings=short)
     lines = ablation.read_rows(out)

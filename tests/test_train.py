@@ -15,13 +15,14 @@ from trees import make_tree
 from handpose_lib import train
 from handpose_lib.augment import NO_AUGMENTATION, Augmentation
 from handpose_lib.evaluate import evaluate
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
-from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.settings import PRESETS, TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.train import Trainer, train_or_load
 from handpose_lib.unet import load_model
 
-SETTINGS = TrainSettings(image_size=32, width=4, depth=2, batch_size=8, epochs=3, sigma_start=3, sigma_end=1.5)
+SETTINGS = TrainSettings(framing=Framing(32), width=4, depth=2, batch_size=8, epochs=3, sigma_start=3, sigma_end=1.5)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -51,7 +52,7 @@ def test_training_writes_history_best_weights_and_checkpoint(tiny_train: FreiHAN
     assert history["step"].iloc[-1] == trainer.total_steps == 3 * (len(tiny_train) // 8)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert trainer.best_error == history["val_epe_px128"].min()
-    assert load_model(tmp_path / "best.safetensors")[1]["image_size"] == 32
+    assert load_model(tmp_path / "best.safetensors")[0].framing == Framing(32)
 
 
 def test_history_holds_the_epochs_mean_loss_not_its_last_batchs(tiny_train, tiny_val, tmp_path: Path):
@@ -203,7 +204,7 @@ def test_settings_survive_json_and_refuse_nonsense():
 
 def test_one_batch_can_be_learnt_by_heart(bundled_root: Path, tmp_path: Path):
     # The classic check of a training set-up: peaks must rise above 0.5, not sink into the background.
-    settings = TrainSettings(image_size=64, width=16, batch_size=4, augmentation=NO_AUGMENTATION, sigma_start=2.0)
+    settings = TrainSettings(framing=Framing(64), width=16, batch_size=4, augmentation=NO_AUGMENTATION, sigma_start=2.0)
     parts = FreiHAND(bundled_root, "train", "gs"), FreiHAND(bundled_root, "val", "gs")
     trainer = Trainer(settings, *parts, tmp_path)
     batch = next(trainer.batches.epoch(0))
@@ -225,7 +226,8 @@ def run_training(arguments: list[str], processes: int = 1, **options) -> subproc
 
 def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
     names = ("image_size", "width", "depth", "batch_size", "epochs", "sigma_start", "sigma_end")
-    values = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(settings, name)))]
+    stored = settings.to_json()
+    values = [text for name in names for text in (f"--{name.replace('_', '-')}", str(stored[name]))]
     return ["--root", str(root), "--out", str(out), *values]
 
 
@@ -305,7 +307,7 @@ def test_two_processes_validate_on_every_hand_once(tiny_root: Path, tmp_path: Pa
     settings = replace(SETTINGS, epochs=1)
     assert run_training(flags(tiny_root, tmp_path, settings), processes=2).returncode == 0
     val_set = FreiHAND(tiny_root, "val")
-    report = evaluate(load_model(tmp_path / "best.safetensors")[0], val_set, 32)
+    report = evaluate(load_model(tmp_path / "best.safetensors")[0], val_set)
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["val_epe_px128"][0] == pytest.approx(report.summary["epe_px128"], rel=1e-4)
 
@@ -327,13 +329,40 @@ def test_a_compiled_run_leaves_weights_that_load_without_compilation(tiny_train,
         ("warmup", 1),
         ("ema_decay", 1),
         ("learning_rate", math.nan),
-        ("image_size", 20),
         ("width", -1),
     ],
 )
 def test_settings_that_can_not_work_are_refused_by_name(name: str, value: float):
     with pytest.raises(ValueError, match=name):
         TrainSettings(**{name: value})
+
+
+def test_an_input_that_the_poolings_do_not_divide_is_refused_by_name():
+    with pytest.raises(ValueError, match="image_size is 20, it must be a multiple of 8"):
+        TrainSettings(framing=Framing(20))
+
+
+def test_settings_are_stored_flat_as_earlier_checkpoints_have_them():
+    stored = PRESETS["weights"].to_json()
+    assert (stored["image_size"], stored["crop"], stored["upright"], stored["source_size"]) == (64, 0.55, True, 112)
+    assert "framing" not in stored
+    assert all(TrainSettings.from_json(preset.to_json()) == preset for preset in PRESETS.values())
+
+
+def test_validation_says_when_crops_are_around_the_true_boxes(tiny_train, tiny_val, tmp_path: Path, capsys):
+    cropped = replace(SETTINGS, framing=Framing(32, crop=0.5), epochs=1)
+    Trainer(cropped, tiny_train, tiny_val, tmp_path / "cropped", "cpu").run()
+    assert "crops around the true boxes" in capsys.readouterr().out
+    Trainer(replace(SETTINGS, epochs=1), tiny_train, tiny_val, tmp_path / "whole", "cpu").run()
+    assert "true boxes" not in capsys.readouterr().out
+    rows = [train.read_history(tmp_path / name / "history.csv") for name in ("cropped", "whole")]
+    assert [row[0]["val_boxes"] for row in rows] == ["truth", "none"]
+
+
+def test_a_history_begun_by_an_older_version_can_go_on(tmp_path: Path):
+    rows = [{"epoch": 1.0}, {"epoch": 2.0, "val_boxes": "none"}]
+    train.write_history(rows, tmp_path / "history.csv")
+    assert [row["val_boxes"] for row in train.read_history(tmp_path / "history.csv")] == ["", "none"]
 
 
 def test_equal_run_names_mean_equal_hands(tmp_path: Path):

@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from handpose_lib.framing import Framing
 from handpose_lib.unet import ConvBlock, UNet2DHandPose, load_model, save_model
 
 
@@ -54,14 +56,15 @@ def test_convolutions_before_batch_normalisation_carry_no_bias():
 
 
 def test_saved_weights_give_the_same_heatmaps_and_metadata(tmp_path: Path):
-    model = UNet2DHandPose(4, 2, 7).eval()
+    model = UNet2DHandPose(4, 2, 7, Framing(32, crop=0.5)).eval()
     torch.nn.init.normal_(model.head.weight)  # it starts at zero, which any head would match
-    save_model(model, tmp_path / "w.safetensors", image_size=32, note="x")
+    save_model(model, tmp_path / "w.safetensors", note="x")
     loaded, metadata = load_model(tmp_path / "w.safetensors")
     image = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded(image), model(image))
     assert not loaded.training
-    assert metadata == {"width": 4, "depth": 2, "num_keypoints": 7, "image_size": 32, "note": "x"}
+    assert metadata["note"] == "x" and (loaded.width, loaded.depth, loaded.num_keypoints) == (4, 2, 7)
+    assert loaded.framing == Framing(32, crop=0.5)
 
 
 def test_a_compiled_models_weights_load_without_compilation(tmp_path: Path):
@@ -88,9 +91,19 @@ def test_weights_of_another_network_are_a_clear_error(tmp_path: Path, metadata: 
         load_model(tmp_path / "w.safetensors")
 
 
-def test_a_loaded_model_knows_the_size_it_was_trained_at(tmp_path: Path):
-    save_model(UNet2DHandPose(4, 2), tmp_path / "w.safetensors", image_size=48)
-    assert load_model(tmp_path / "w.safetensors")[0].image_size == 48
+@pytest.mark.parametrize(
+    ("older", "framing"),
+    [
+        ({}, Framing(128)),
+        ({"image_size": 48}, Framing(48)),
+        ({"image_size": 64, "crop": 0.55, "upright": True}, Framing(64, crop=0.55, upright=True)),
+    ],
+)
+def test_weights_that_were_saved_before_there_were_framings_still_load(tmp_path: Path, older: dict, framing: Framing):
+    model = UNet2DHandPose(4, 2)
+    header = {"width": 4, "depth": 2, "num_keypoints": 21, **older}
+    save_file(model.state_dict(), str(tmp_path / "w.safetensors"), {"handpose": json.dumps(header)})
+    assert load_model(tmp_path / "w.safetensors")[0].framing == framing
 
 
 def test_a_new_network_answers_with_empty_heatmaps():

@@ -42,8 +42,8 @@ class Row:
         if not self.colour_jitter:
             augmentation = replace(augmentation, brightness=0.0, contrast=0.0, saturation=0.0, tint=0.0)
         return replace(
-            base, image_size=48, source_size=96, width=16, depth=3, epochs=8, sigma_start=4.0, sigma_end=1.5,
-            ema_decay=0.99, augmentation=augmentation, seed=seed,
+            base, framing=replace(base.framing, image_size=48), source_size=96, width=16, depth=3, epochs=8,
+            sigma_start=4.0, sigma_end=1.5, ema_decay=0.99, augmentation=augmentation, seed=seed,
         )  # fmt: skip
 
 

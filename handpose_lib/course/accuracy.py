@@ -12,11 +12,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from handpose_lib.augment import compose, inverse, warp_images, warp_keypoints
 from handpose_lib.evaluate import Report
-from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.framing import compose, inverse, warp_images, warp_keypoints
 from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
+from handpose_lib.predict import points_on_input
 
 # PCK@0.2 by box diagonal on rows 30,000-32,559 of FreiHAND's training set, as the authors of
 # https://github.com/DanielTheProgrammerGuy/PyTorch_HandPoseEstimation published it: wrist, then finger by finger from
@@ -40,14 +40,14 @@ FILLS = ({"color": "#0072B2"}, {"color": "white", "hatch": "//"}, {"color": "#BB
 @torch.inference_mode()
 def predict_turned(model: nn.Module, batches: HandBatches, degrees: float, zoom: float) -> Tensor:
     """Keypoints (M, 21, 2) px of the 224 image that a network finds in images turned and zoomed about their middle."""
-    middle = (batches.size[0] - 1) / 2
+    middle = (batches.framing.image_size - 1) / 2
     angle = np.radians(degrees)
     turn = zoom * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     about_middle = torch.cat([turn, middle - turn.sum(1, keepdim=True) * middle], dim=1)[None].float()  # (1, 2, 3)
     found = []
     for batch in batches.in_order():
         change = about_middle.to(batches.device).expand(len(batch.images), 2, 3)
-        keypoints, _ = decode_heatmaps(model(warp_images(batch.images, change)).float())
+        keypoints, _ = points_on_input(model(warp_images(batch.images, change)).float(), batches.framing)
         found.append(warp_keypoints(keypoints, inverse(compose(change, batch.from_full))).cpu())
     return torch.cat(found)
 

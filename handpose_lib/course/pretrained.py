@@ -27,7 +27,7 @@ from handpose_lib.predict import HandPosePredictor
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import Trainer, read_history, write_history
+from handpose_lib.train import HistoryRow, Trainer, read_history, write_history
 from handpose_lib.unet import load_model, save_model
 
 
@@ -67,11 +67,10 @@ def train(device: str | None = None) -> list[Path]:
 
 def export(folders: list[Path], project: Path) -> None:
     """Copy the last stage's weights, in 16 bits, and the history of all stages into the project."""
-    model, metadata = load_model(folders[-1] / "best.safetensors")
-    kept = {name: metadata[name] for name in ("image_size", "crop", "upright")}
+    model, _ = load_model(folders[-1] / "best.safetensors")
     with atomic_path(project / "data" / "weights" / "handpose.safetensors") as temporary:
-        save_model(model, temporary, half=True, **kept)
-    rows: list[dict[str, float]] = []
+        save_model(model, temporary, half=True)
+    rows: list[HistoryRow] = []
     for folder in folders:
         before = rows[-1] if rows else {}
         for row in read_history(folder / "history.csv"):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from handpose_lib.augment import resize_matrix, warp_keypoints
+from handpose_lib.framing import resize_matrix, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from handpose_lib.augment import inverse, on_image, warp_keypoints
 from handpose_lib.course.exercises.checking import Check
+from handpose_lib.framing import inverse, on_image, warp_keypoints
 
 TURN = torch.tensor([[0.9, -0.5], [0.4, 1.1]])
 MAP = torch.cat([TURN, torch.tensor([[12.0], [-3.0]])], dim=1)  # (2, 3)
