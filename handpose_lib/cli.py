@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -117,8 +118,19 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
 
     real = commands.add_parser("freihand", help="download, check and unpack FreiHAND (4.4 GB)")
     real.add_argument("--root", type=Path, default=Path("data/FreiHAND_pub_v2"))
-    real.add_argument("--yes", action="store_true", help="accept the data set's terms without being asked")
+    real.add_argument("--accept-terms", "--yes", action="store_true", help="you have read the terms and keep to them")
     real.add_argument("--no-evaluation", action="store_true", help="leave the evaluation set out")
+    real.add_argument(
+        "--zip",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="unpack this zip of FreiHAND's instead of downloading it; give it twice for both zips",
+    )
+    real.add_argument(
+        "--remove-zip", action="store_true", help="delete each zip once it is unpacked (those of --zip, too)"
+    )
     real.set_defaults(run=_freihand)
 
 
@@ -155,13 +167,49 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _freihand(options: argparse.Namespace) -> None:
-    print(download.TERMS)
-    accepted = options.yes
-    if not accepted and sys.stdin.isatty():
+    print(download.TERMS, flush=True)
+    accepted = options.accept_terms
+    if not accepted and _somebody_can_answer():
         accepted = input("Do you accept these terms? [y/N] ").strip().lower() in ("y", "yes")
     if not accepted:
-        raise ValueError("the terms were not accepted, so nothing was downloaded: run again with --yes to accept them")
-    download.fetch_freihand(options.root, evaluation=not options.no_evaluation, accept_terms=True)
+        raise ValueError(
+            "the terms were not accepted, so nothing was downloaded: run again with --accept-terms to accept them"
+        )
+    root = download.find_tree(options.root) or options.root
+    if not options.zip and _is_whole_though_unpacked_by_hand(root):
+        print(
+            f"FreiHAND lies in {root} already, so nothing was downloaded. To check every file of it: "
+            f"handpose data freihand --root {root} --zip FILE"
+        )
+        return
+    download.fetch_freihand(
+        root,
+        evaluation=not options.no_evaluation,
+        accept_terms=True,
+        keep_zip=not options.remove_zip,
+        zips=options.zip,
+    )
+
+
+def _is_whole_though_unpacked_by_hand(root: Path) -> bool:
+    """Whether a tree that this command has not unpacked, and keeps no zip of, can be used as it is."""
+    if download.find_tree(root) != root or any((root / name).exists() for name in download.OWN_FILES):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # versions that are not there
+            return FreiHAND(root, "train").versions == VERSIONS
+    except (OSError, ValueError):
+        return False
+
+
+def _somebody_can_answer() -> bool:
+    """Whether a question on standard input can be answered.
+
+    A notebook's `!command` has a terminal that nobody can type into; its kernel sets one of these variables.
+    """
+    in_notebook = any(name in os.environ for name in ("JPY_PARENT_PID", "COLAB_RELEASE_TAG", "COLAB_JUPYTER_IP"))
+    return sys.stdin.isatty() and not in_notebook
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -6,13 +6,16 @@ length that the server announces and the CRC that the zip itself holds for each 
 
 import http.client
 import json
+import os
 import shutil
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +26,8 @@ from handpose_lib.storage import atomic_path, check_space, lock_for
 PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
 BASE_URL = "https://lmb.informatik.uni-freiburg.de/data/freihand/"
 TRAINING_ZIP, EVALUATION_ZIP = "FreiHAND_pub_v2.zip", "FreiHAND_pub_v2_eval.zip"
+MARKER = ".unpacked.json"  # in the data set's folder: what was unpacked there
+OWN_FILES = (MARKER, TRAINING_ZIP, f"{TRAINING_ZIP}.part")  # one of them is there once a download was begun
 TERMS = f"""\
 FreiHAND is provided for research purposes only; any commercial use is prohibited. Whoever uses it cites
   Christian Zimmermann, Duygu Ceylan, Jimei Yang, Bryan Russell, Max Argus, Thomas Brox:
@@ -101,13 +106,23 @@ def _continue(url: str, part: Path, progress: bool) -> None:
         with part.open("ab" if start else "wb") as file:
             if not start:
                 _note_of(part).write_text(json.dumps(found))
-            shown = {"unit": "B", "unit_scale": True, "desc": part.stem, "disable": not progress}
-            with tqdm(total=length, initial=start, **shown) as bar:
+            shown = {"total": length, "initial": start, "unit": "B", "unit_scale": True}
+            with progress_line(f"download {part.stem}", progress, **shown) as bar:
                 while block := response.read(CHUNK):
                     file.write(block)
                     bar.update(len(block))
     if length is not None and _size(part) != length:
         raise ConnectionError(f"{_size(part):,} of {length:,} bytes arrived")
+
+
+def progress_line(what: str, shown: bool = True, **options: Any) -> tqdm:
+    """A bar on standard output, one line of text that is written over: in a terminal, and below a notebook's cell.
+
+    Where nobody looks (a log file), it is written every ten seconds only.
+    """
+    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    pause = 0.5 if watched else 10.0
+    return tqdm(desc=what, disable=not shown, file=sys.stdout, mininterval=pause, ncols=100, **options)
 
 
 def _fits(response: Any, found: dict, note: dict, start: int) -> bool:
@@ -147,13 +162,27 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def find_tree(folder: str | Path) -> Path | None:
+    """Where FreiHAND's files are: in `folder`, or in the one folder inside it that has them; None without them.
+
+    A zip with a folder of its own, unpacked into a folder of the same name, puts them one folder too deep.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / "training_K.json").is_file():
+        return folder
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [entry for entry in inside if (entry / "training_K.json").is_file()]
+    return found[0] if len(found) == 1 else None
+
+
 def fetch_freihand(
     root: str | Path = "data/FreiHAND_pub_v2",
     evaluation: bool = True,
     accept_terms: bool = False,
-    base_url: str = BASE_URL,
+    base_url: str | None = None,
     keep_zip: bool = True,
     progress: bool = True,
+    zips: Sequence[str | Path] = (),
 ) -> Path:
     """Download FreiHAND, check it and unpack it into `root`, which `FreiHAND(root)` then opens; returns `root`.
 
@@ -163,36 +192,69 @@ def fetch_freihand(
         root: folder to make; the zips lie in it too, while they are kept.
         evaluation: also the official evaluation set (0.7 GB).
         accept_terms: that `TERMS` were read and are kept to.
-        base_url: the folder on the server that holds the zips.
+        base_url: the folder on the server that holds the zips; None is `$HANDPOSE_FREIHAND_URL` (a copy nearer to you,
+            say), else the authors' server.
         keep_zip: keep each zip after it is unpacked, so that damaged files can be restored without a download.
+        zips: FreiHAND's zips that you have already; they are unpacked, and nothing is downloaded.
 
     Raises: PermissionError without accepted terms; OSError and ConnectionError as `download`; ValueError for a zip
-        that is damaged or holds paths that lead out of `root`.
+        that is damaged, is not FreiHAND's, or holds paths that lead out of `root`.
     """
     if not accept_terms:
-        raise PermissionError(f"{TERMS}\nIf you agree, call again with accept_terms=True (on the command line: --yes).")
+        todo = "If you agree, call again with accept_terms=True (on the command line: --accept-terms)."
+        raise PermissionError(f"{TERMS}\n{todo}")
     root = Path(root).expanduser()
+    given = {name: Path(path).expanduser() for path in zips for name in _parts_of(Path(path).expanduser())}
     root.mkdir(parents=True, exist_ok=True)
     names = [TRAINING_ZIP, EVALUATION_ZIP] if evaluation else [TRAINING_ZIP]
     with lock_for(root / "fetch"):
-        todo = [name for name in names if not _is_unpacked(root, name)]
-        sources = {name: f"{base_url.rstrip('/')}/{name}" for name in todo}
-        check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
-        for name in names:
-            if name in sources:
-                unpack(download(sources[name], root / name, progress), root, progress)
-            if not keep_zip:
-                (root / name).unlink(missing_ok=True)
+        if given:
+            for path in dict.fromkeys(given.values()):
+                unpack(path, root, progress, [name for name in given if given[name] == path])
+        else:
+            _fetch_missing(root, names, base_url or os.environ.get("HANDPOSE_FREIHAND_URL") or BASE_URL, progress)
+        if not keep_zip:
+            for path in (*given.values(), *(root / name for name in names)):
+                path.unlink(missing_ok=True)
+        missing = [name for name in names if not _is_unpacked(root, name)]
+    if missing:
+        print(f"not unpacked, since no zip was given: {', '.join(missing)}; run it without a zip to download the rest")
     there = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
     print(f"FreiHAND is unpacked in {root}: {', '.join(there)}")
     print(f"open it with: from handpose_lib.freihand import FreiHAND; FreiHAND({str(root)!r})")
     return root
 
 
-def unpack(zip_path: str | Path, root: str | Path, progress: bool = True) -> None:
+def _fetch_missing(root: Path, names: Sequence[str], base_url: str, progress: bool) -> None:
+    """Download and unpack those of the zips whose files are not all there."""
+    sources = {name: f"{base_url.rstrip('/')}/{name}" for name in names if not _is_unpacked(root, name)}
+    check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
+    for name, url in sources.items():
+        unpack(download(url, root / name, progress), root, progress)
+
+
+def _parts_of(zip_path: Path) -> list[str]:
+    """Which of FreiHAND's two zips a file stands for, by what it holds and not by its name; both, if it holds all."""
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            names = {PurePosixPath(name).name for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{zip_path} is no whole zip file ({error}): get it again") from error
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{zip_path} is not there: give the path of FreiHAND's zip") from None
+    parts = [TRAINING_ZIP] if {"training_K.json", "training_xyz.json"} <= names else []
+    # The large zip has the evaluation images, too; the labels are in the small one alone.
+    parts += [EVALUATION_ZIP] if "evaluation_xyz.json" in names else []
+    if not parts:
+        raise ValueError(f"{zip_path} holds neither training_K.json nor evaluation_xyz.json: it is not FreiHAND's zip")
+    return parts
+
+
+def unpack(zip_path: str | Path, root: str | Path, progress: bool = True, parts: Sequence[str] = ()) -> None:
     """Check every CRC of a zip, then unpack it into `root`; files of the right size are left as they are.
 
-    A single folder around everything is dropped. Raises ValueError naming the member that is damaged or leads out.
+    A single folder around everything is dropped. `parts` are the names of the zips that this one stands for (its own
+    name, by default). Raises ValueError naming the member that is damaged or leads out.
     """
     zip_path, root = Path(zip_path), Path(root)
     try:
@@ -201,13 +263,14 @@ def unpack(zip_path: str | Path, root: str | Path, progress: bool = True) -> Non
             _check_crcs(archive, zip_path, progress)
             missing = [(info, root / path) for info, path in targets if not _has_size(root / path, info.file_size)]
             check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
-            for info, target in tqdm(missing, desc=f"unpack {zip_path.name}", unit="file", disable=not progress):
+            for info, target in progress_line(f"unpack {zip_path.name}", progress, iterable=missing, unit="file"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, CHUNK)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{zip_path} is no whole zip file ({error}): delete it and run again") from error
-    _mark_unpacked(root, zip_path.name, {path for _, path in targets})
+    for name in parts or [zip_path.name]:
+        _mark_unpacked(root, name, {path for _, path in targets})
 
 
 def _targets(archive: zipfile.ZipFile, zip_path: Path) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
@@ -227,7 +290,7 @@ def _targets(archive: zipfile.ZipFile, zip_path: Path) -> list[tuple[zipfile.Zip
 def _check_crcs(archive: zipfile.ZipFile, zip_path: Path, progress: bool) -> None:
     """`ZipFile.testzip` with a progress bar."""
     total = sum(info.file_size for info in archive.infolist())
-    with tqdm(total=total, desc=f"check {zip_path.name}", unit="B", unit_scale=True, disable=not progress) as bar:
+    with progress_line(f"check {zip_path.name}", progress, total=total, unit="B", unit_scale=True) as bar:
         for info in archive.infolist():
             try:
                 with archive.open(info) as member:
@@ -243,7 +306,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _marker(root: Path) -> Path:
-    return root / ".unpacked.json"
+    return root / MARKER
 
 
 def _mark_unpacked(root: Path, name: str, paths: set[PurePosixPath]) -> None:

@@ -1,12 +1,15 @@
 import io
 import re
+import sys
 from pathlib import Path
 
 import cv2
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 from trees import make_tree
 
 from handpose_lib import cli
@@ -15,7 +18,8 @@ from handpose_lib.course import presets
 from handpose_lib.freihand import FreiHAND, split_rows
 from handpose_lib.keypoints import KEYPOINT_NAMES
 
-MAKEFILE = Path(__file__).parent.parent / "Makefile"
+ROOT = Path(__file__).resolve().parent.parent
+MAKEFILE = ROOT / "Makefile"
 SMALL = ["--image-size", "32", "--width", "4", "--depth", "2", "--batch-size", "8", "--epochs", "1"]
 
 
@@ -134,6 +138,30 @@ def test_every_hand_is_shown_once_before_any_is_shown_twice(tiny_root: Path, tmp
     )
     main(["data", "show", str(tiny_root), "--out", str(tmp_path / "hands.png"), "--count", "12"])
     assert [title.split()[:2] for title in shown] == [["gs", str(hand)] for hand in range(12)]
+
+
+def test_a_tree_that_was_unpacked_by_hand_is_not_downloaded_again(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("HANDPOSE_FREIHAND_URL", "http://127.0.0.1:9/")  # nobody answers there
+    monkeypatch.setattr(cli.download, "ATTEMPTS", 0)
+    monkeypatch.setattr(cli.download, "BACK_OFF", 0)
+    monkeypatch.setenv("no_proxy", "*")
+    root = make_tree(tmp_path / "FreiHAND_pub_v2" / "FreiHAND_pub_v2", hands=3)
+    main(["data", "freihand", "--root", str(root.parent), "--accept-terms"])
+    assert f"FreiHAND lies in {root} already" in capsys.readouterr().out
+    (root / "training_xyz.json").write_text("[[")
+    with pytest.raises(SystemExit):  # damaged: it must not be called whole
+        main(["data", "freihand", "--root", str(root.parent), "--accept-terms"])
+    assert "broke off" in capsys.readouterr().err
+
+
+def test_in_a_notebook_the_terms_are_refused_at_once_and_nobody_waits(tmp_path: Path):
+    """A cell's `!command` runs at a terminal that nobody types into: a question there would never be answered."""
+    line = f"!{sys.executable} -m handpose_lib.cli data freihand --root {tmp_path / 'data'}"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line)])
+    NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    printed = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    assert "research purposes only" in printed and "run again with --accept-terms" in printed
+    assert "[y/N]" not in printed and not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("device", ["warp-drive", "cuda:99"])

@@ -110,7 +110,7 @@ def test_progress_is_shown_when_asked_for(server, tmp_path, capsys):
     server.cut = [1000]
     download(server.url + "a.bin", tmp_path / "a.bin", progress=True)
     out, err = capsys.readouterr()
-    assert "100%" in err and "a.bin" in err
+    assert "100%" in out and "download a.bin" in out and not err
     assert "broke off" in out
 
 
@@ -335,3 +335,57 @@ def test_too_little_space_is_said_before_the_download(freihand_server, tmp_path,
     with pytest.raises(OSError, match="make room"):
         fetch(freihand_server, tmp_path / "d")
     assert {method for method, *_ in freihand_server.requests} == {"HEAD"}
+
+
+# --- from a notebook, and with zips that are there already ------------------------------------------------------------
+
+
+def test_zips_that_are_there_are_unpacked_and_nothing_is_downloaded(freihand_server, tmp_path, capsys):
+    for name in (TRAINING_ZIP, EVALUATION_ZIP):
+        (tmp_path / f"my {name}").write_bytes(freihand_server.files[name])
+    mine = [tmp_path / f"my {TRAINING_ZIP}", tmp_path / f"my {EVALUATION_ZIP}"]
+    root = fetch(freihand_server, tmp_path / "d", zips=mine[:1], evaluation=True)
+    assert f"not unpacked, since no zip was given: {EVALUATION_ZIP}" in capsys.readouterr().out
+    assert len(FreiHAND(root, "train")) == 12 and mine[0].is_file() and not list(root.glob("*.zip"))
+    fetch(freihand_server, root, zips=mine[1:], keep_zip=False)
+    assert len(FreiHAND(root, "evaluation")) == 3 and not mine[1].exists()
+    assert not freihand_server.requests
+
+
+def test_one_zip_of_everything_stands_for_both(freihand_server, tmp_path, capsys):
+    tree = make_tree(tmp_path / "both", hands=5, evaluation=3)
+    (tmp_path / "all.zip").write_bytes(zipped(tree, "FreiHAND_pub_v2/"))
+    root = fetch(freihand_server, tmp_path / "d", zips=[tmp_path / "all.zip"])
+    assert len(FreiHAND(root, "evaluation")) == 3 and "not unpacked" not in capsys.readouterr().out
+    fetch(freihand_server, root)
+    assert not freihand_server.requests
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"<html>", "no whole zip file"), (None, "is not there"), ("other", "it is not FreiHAND's zip")],
+)
+def test_a_given_file_that_is_not_freihands_zip_is_refused(tmp_path, content, message):
+    path = tmp_path / "mine.zip"
+    if content == "other":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("holiday.jpg", b"")
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        fetch_freihand(tmp_path / "d", accept_terms=True, zips=[path])
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_tree_one_folder_too_deep_is_found(tmp_path):
+    assert module.find_tree(tmp_path / "nowhere") is None and module.find_tree(tmp_path) is None
+    inner = make_tree(tmp_path / "FreiHAND_pub_v2" / "FreiHAND_pub_v2", hands=3, images=False)
+    assert module.find_tree(inner) == inner == module.find_tree(inner.parent)
+    make_tree(inner.parent / "another", hands=3, images=False)
+    assert module.find_tree(inner.parent) is None, "which of two is meant can't be known"
+
+
+def test_another_server_can_be_named_in_the_environment(freihand_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HANDPOSE_FREIHAND_URL", freihand_server.url)
+    root = fetch_freihand(tmp_path / "d", accept_terms=True, progress=False)
+    assert len(FreiHAND(root, "train")) == 12
