@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.storage import atomic_path, lock_for, runs_folder
+from handpose_lib.storage import atomic_path, is_remote, lock_for, replace, runs_folder
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
 
 HistoryRow = dict[str, float | str]  # a line of `history.csv`
@@ -49,7 +50,9 @@ class Trainer:
         device: see `pick_device`.
         compiled: let `torch.compile` fuse the network; weights and checkpoints are the same without it.
         sync_batchnorm: with several GPUs, normalise over the whole batch instead of each process's part.
-        checkpoint_minutes: longest time between two checkpoints; there is one at the end of each epoch anyway.
+        checkpoint_minutes: longest time between two checkpoints. There is one at the end of each epoch, too, but not in
+            a folder on a network file system: Google Drive keeps what is overwritten in its bin, where a hundred
+            checkpoints of 125 MB would fill it.
 
     The run is a function of (settings, data): order, augmentation and schedules depend on the step alone, so that a
     run that was stopped and resumed ends with the weights of an unbroken one (on one kind of device). Where
@@ -91,6 +94,8 @@ class Trainer:
         self.name = run_name(settings, train_set)
         self.total_steps = settings.epochs * len(self.batches)
         self.checkpoint_minutes = checkpoint_minutes
+        self.remote = is_remote(self.folder)
+        self.saved_at = time.perf_counter()  # the last checkpoint, or the start
 
         torch.manual_seed(settings.seed)
         model = UNet2DHandPose(settings.width, settings.depth, framing=settings.framing)
@@ -140,7 +145,7 @@ class Trainer:
         return self
 
     def _run_epoch(self, until: int, stopped: list[int], progress: bool) -> None:
-        started = saved = time.perf_counter()
+        started = time.perf_counter()
         self.model.train()
         batches = self.batches.epoch(self.epoch, first=self.batch)
         label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
@@ -153,10 +158,9 @@ class Trainer:
                 if not last and self.batch % self.look_every:
                     continue
                 number = self._look(stopped[0] if stopped else 0)
-                due = time.perf_counter() - saved > 60 * self.checkpoint_minutes
-                if number or due or (last and self.batch < len(self.batches)):
+                if number or self._is_due() or (last and self.batch < len(self.batches)):
                     self.seconds += time.perf_counter() - started
-                    started = saved = time.perf_counter()
+                    started = time.perf_counter()
                     self.save_checkpoint()
                 if number:
                     raise (KeyboardInterrupt if number == signal.SIGINT else SystemExit)(
@@ -240,7 +244,8 @@ class Trainer:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
                     save_model(self.average, temporary, epoch=self.epoch)
             write_history(self.history, self.folder / "history.csv")
-            self.save_checkpoint()
+            if not self.remote or self._is_due() or self.step == self.total_steps:
+                self.save_checkpoint()
         if progress:
             around = "  (crops around the true boxes)" if boxes == "truth" else ""
             tqdm.write(
@@ -260,8 +265,16 @@ class Trainer:
         keypoints, confidence = (torch.cat(each) for each in zip(*parts, strict=True))
         return keypoints, confidence
 
+    def _is_due(self) -> bool:
+        return time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes
+
     def save_checkpoint(self) -> None:
-        """Write all state, whole or not at all; process 0 alone does."""
+        """Write all state, whole or not at all; process 0 alone does.
+
+        On a network file system the checkpoint before stays beside it, in case the machine ends while a rename is
+        still on its way.
+        """
+        self.saved_at = time.perf_counter()
         if self.rank:
             return
         state = {
@@ -273,15 +286,15 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "where": {name: getattr(self, name) for name in WHERE},
         }
-        with atomic_path(self.folder / "checkpoint.pt") as temporary:
+        newest, previous = (self.folder / name for name in CHECKPOINTS)
+        with atomic_path(newest) as temporary:
             torch.save(state, temporary)
+            if self.remote and newest.is_file():
+                replace(newest, previous)
 
     def resume(self) -> "Trainer":
         """Go back to the folder's checkpoint; FileNotFoundError without one, ValueError if another run's."""
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: nothing to resume; train without --resume")
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        path, state = _read_checkpoint(self.folder, self.device)
         if state["settings"] != self.settings.to_json():
             theirs, ours = state["settings"], self.settings.to_json()
             changed = [name for name in ours if theirs.get(name) != ours[name]]
@@ -308,6 +321,25 @@ class Trainer:
 
 
 WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "history")
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # the second on a network file system only
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can be resumed from this folder."""
+    return any((folder / name).is_file() for name in CHECKPOINTS)
+
+
+def _read_checkpoint(folder: Path, device: torch.device) -> tuple[Path, dict]:
+    """The last checkpoint and its file; where it is gone or damaged, the one before, with a line that says so."""
+    paths = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
+    if not paths:
+        raise FileNotFoundError(f"{folder / CHECKPOINTS[0]} is not there: nothing to resume; train without --resume")
+    if len(paths) > 1:
+        try:
+            return paths[0], torch.load(paths[0], map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            print(f"{paths[0]} is damaged: going on from {paths[1].name}, which was written before it")
+    return paths[-1], torch.load(paths[-1], map_location=device, weights_only=True)
 
 
 @torch.no_grad()
@@ -374,7 +406,7 @@ def train_or_load(
         history = read_history(folder / "history.csv")
         if len(history) < settings.epochs:
             trainer = Trainer(settings, train_set, val_set, folder, device)
-            if (folder / "checkpoint.pt").is_file():
+            if has_checkpoint(folder):
                 trainer.resume()
             trainer.run(progress)
     return load_model(folder / "best.safetensors", device)[0], folder
@@ -444,7 +476,7 @@ def run_command(options: argparse.Namespace) -> None:
     try:
         train_set, val_set = FreiHAND(options.root, "train"), FreiHAND(options.root, "val")
         folder = options.out or runs_folder() / run_name(settings, train_set)
-        if (folder / "checkpoint.pt").is_file() and not options.resume:
+        if has_checkpoint(folder) and not options.resume:
             raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
         trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
         if options.start_from:

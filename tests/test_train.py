@@ -373,3 +373,39 @@ def test_equal_run_names_mean_equal_hands(tmp_path: Path):
     Trainer(small, first, FreiHAND(roots[0], "val"), tmp_path / "run", "cpu").save_checkpoint()
     with pytest.raises(ValueError, match="other training hands"):
         Trainer(small, other, FreiHAND(roots[1], "val"), tmp_path / "run", "cpu").resume()
+
+
+def test_on_a_drive_a_lost_or_damaged_checkpoint_is_replaced_by_the_one_before(
+    tiny_train, tiny_val, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HANDPOSE_DRIVE", str(tmp_path / "drive"))
+    unbroken = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "unbroken").run(progress=False)
+    assert not (tmp_path / "unbroken" / "checkpoint.previous.pt").exists()  # the machine's own disk needs none
+    folder = tmp_path / "drive" / "run"
+    last = Trainer(SETTINGS, tiny_train, tiny_val, folder, checkpoint_minutes=0).run(progress=False, until_step=8)
+    assert last.step == 8 and (folder / "checkpoint.previous.pt").is_file()
+    newest = (folder / "checkpoint.pt").read_bytes()
+    for damage in (newest[:-2000], b"", None):
+        if damage is None:
+            (folder / "checkpoint.pt").unlink()
+        else:
+            (folder / "checkpoint.pt").write_bytes(damage)
+        resumed = Trainer(SETTINGS, tiny_train, tiny_val, folder).resume()
+        assert resumed.step == 7
+        assert ("is damaged: going on from checkpoint.previous.pt" in capsys.readouterr().out) == (damage is not None)
+    assert train.has_checkpoint(folder)
+    resumed.run(progress=False)
+    assert same(resumed.model.state_dict(), unbroken.model.state_dict())
+    assert same(weights(folder), weights(tmp_path / "unbroken"))
+
+
+def test_on_a_drive_there_is_no_checkpoint_for_each_epoch(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HANDPOSE_DRIVE", str(tmp_path / "drive"))
+    saved = {}
+    for place in ("drive", "disk"):
+        trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / place / "run")
+        saved[place], original = [], trainer.save_checkpoint
+        trainer.save_checkpoint = lambda steps=saved[place], of=trainer, save=original: steps.append(of.step) or save()
+        trainer.run(progress=False)
+    length = len(trainer.batches)
+    assert saved == {"drive": [3 * length], "disk": [length, 2 * length, 3 * length]}
