@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
+from handpose_lib.cache import cached_arrays, fingerprint
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.storage import atomic_path, derived_folder, lock_for
+from handpose_lib.storage import derived_folder
 
 VERSIONS: tuple[str, ...] = ("gs", "hom", "sample", "auto")  # green screen, and three ways to swap the background
 SPLITS: tuple[str, ...] = ("train", "val", "test", "evaluation")
@@ -223,16 +225,8 @@ def _load_annotations(root: Path, part: str) -> dict[str, np.ndarray]:
     Parsed and checked once, then read from a cached array file until a JSON file's size or time changes.
     """
     sources = _annotation_files(root, part)
-    stats = {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in sources.values()}
-    fingerprint = json.dumps(stats)
-    cache = derived_folder(root) / f"annotations_{part}.npz"
-    with lock_for(cache):
-        arrays = _read_cache(cache, fingerprint)
-        if arrays is None:
-            arrays = _parse(sources)
-            with atomic_path(cache) as temporary:
-                np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
-    return arrays
+    path = derived_folder(root) / f"annotations_{part}.npz"
+    return cached_arrays(path, fingerprint(sources.values()), partial(_parse, sources))
 
 
 def _annotation_files(root: Path, part: str) -> dict[str, Path]:
@@ -247,15 +241,6 @@ def _annotation_files(root: Path, part: str) -> dict[str, Path]:
             todo = f"did you mean {near[0]}?" if near else f"is this FreiHAND's folder? If so, {UNPACK_AGAIN}"
             raise FileNotFoundError(f"{files[name]} is not there: {todo}")
     return {name: path for name, path in files.items() if path.is_file()}
-
-
-def _read_cache(cache: Path, fingerprint: str) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return arrays if str(arrays.pop("fingerprint")) == fingerprint else None
-    except Exception:  # not there, half written, of another format: whatever it is, it is built anew
-        return None
 
 
 def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:

@@ -5,15 +5,11 @@ images are decoded and resized once, into a uint8 file that is memory-mapped; a 
 with one affine map a sample and recoloured in a few operations. Told in `notebooks/06_gpu_training.ipynb`.
 """
 
-import hashlib
-import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +19,10 @@ from tqdm import tqdm
 
 from handpose_lib import augment
 from handpose_lib.augment import Augmentation
+from handpose_lib.cache import cached_bytes, fingerprint
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
-from handpose_lib.storage import atomic_path, check_space, derived_folder, lock_for
+from handpose_lib.storage import derived_folder
 
 FULL_SIZE = (IMAGE_SIZE, IMAGE_SIZE)  # (H, W) of a data set's images
 
@@ -39,50 +36,18 @@ def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = Tr
     shape = (len(dataset), 3, image_size, image_size)
     name = f"images_{dataset.split}_{'-'.join(dataset.versions)}_{image_size}.npy"
     path = derived_folder(dataset.root) / name
-    with lock_for(path):
-        fingerprint = _fingerprint(dataset, image_size)
-        if not _is_current(path, shape, fingerprint):
-            _decode_all(dataset, path, shape, progress)
-            with atomic_path(path.with_suffix(".json")) as temporary:
-                temporary.write_text(json.dumps({"fingerprint": fingerprint}))
-    # Copy-on-write: torch wants writable memory, and the file must not change.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    mark = fingerprint(map(dataset.image_path, range(len(dataset))), image_size)
+    what = f"{name} (the decoded images of {dataset.root})"
+    return torch.from_numpy(cached_bytes(path, mark, shape, partial(_decode_all, dataset, path.stem, progress), what))
 
 
-def _fingerprint(dataset: FreiHAND, image_size: int) -> str:
-    digest = hashlib.sha256(str(image_size).encode())
-    for index in range(len(dataset)):
-        path = dataset.image_path(index)
-        try:
-            stat = os.stat(path)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path} is gone since the data set was opened: open it again") from None
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _is_current(path: Path, shape: tuple[int, ...], fingerprint: str) -> bool:
-    try:
-        stored = json.loads(path.with_suffix(".json").read_text())["fingerprint"]
-        array = np.load(path, mmap_mode="r")  # fails when the file is shorter than its header says
-        return stored == fingerprint and array.shape == shape and array.dtype == np.uint8
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _decode_all(dataset: FreiHAND, path: Path, shape: tuple[int, ...], progress: bool) -> None:
-    check_space(path.parent, math.prod(shape), f"{path.name} (the decoded images of {dataset.root})")
-    with atomic_path(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        # Threads suffice: decoding and resizing leave the interpreter's lock.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            done = pool.map(partial(_decode_into, array, dataset), range(len(dataset)))
-            # disable=None: a bar on a terminal, nothing in a notebook or a log.
-            bar = tqdm(done, f"decode {path.stem}", len(dataset), disable=None if progress else True, leave=False)
-            for _ in bar:
-                pass
-        array.flush()
-        del array, done  # the file must be closed before it can be moved on Windows
+def _decode_all(dataset: FreiHAND, name: str, progress: bool, array: np.ndarray) -> None:
+    # Threads suffice: decoding and resizing leave the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(partial(_decode_into, array, dataset), range(len(dataset)))
+        # disable=None: a bar on a terminal, nothing in a notebook or a log.
+        for _ in tqdm(done, f"decode {name}", len(dataset), disable=None if progress else True, leave=False):
+            pass
 
 
 def _decode_into(array: np.ndarray, dataset: FreiHAND, index: int) -> None:

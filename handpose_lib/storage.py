@@ -11,20 +11,32 @@ lacks, and what is done about it:
 """
 
 import contextlib
+import errno
+import getpass
 import hashlib
 import os
+import platform
+import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # Windows, where every disk can lock
+    fcntl = None
 
 REMOTE = ("fuse.", "drive", "nfs", "cifs", "smb", "9p", "lustre", "ceph")  # how their types of mounts begin
 RENAME_PAUSES = (0.1, 0.3, 1.0, 3.0)  # s between the attempts to rename on a network file system
+SET_CACHE = "set HANDPOSE_CACHE to a folder that can be written"
 INSTALLED = Path(__file__).resolve().parent / "bundled"  # where a wheel has them
 
 
@@ -54,7 +66,7 @@ def bundled_file(name: str) -> Path:
 
 def user_cache() -> Path:
     """`$HANDPOSE_CACHE` where it is set, else the operating system's cache folder for this user."""
-    return Path(os.environ.get("HANDPOSE_CACHE") or platformdirs.user_cache_path("handpose"))
+    return Path(os.environ.get("HANDPOSE_CACHE") or platformdirs.user_cache_path("handpose")).expanduser()
 
 
 def base_folder() -> Path:
@@ -106,7 +118,9 @@ def derived_folder(root: str | Path) -> Path:
             if os.access(root / ".handpose", os.W_OK):
                 return root / ".handpose"
     folder = user_cache() / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, SET_CACHE)
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder} can't be written: {SET_CACHE}")
     return folder
 
 
@@ -115,20 +129,53 @@ def check_space(folder: str | Path, needed: float, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"{what} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, or choose "
+            f"{what} needs {_amount(needed)} in {folder}, where {_amount(free)} are free: make room, or choose "
             "a folder on another disk"
         )
 
 
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+def _amount(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Path:
+    """Makes a folder where it is not there yet; OSError that names it, and what to do, where that can't be."""
+    folder = Path(folder)
     try:
-        yield temporary
-        replace(temporary, path)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder} can't be made ({error.strerror or error}): {remedy}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
+
+    Args:
+        path: the file to write; it gets the permissions that the process gives to its files (umask).
+        durable: wait until the content is on the disk before it takes the name, so that a power cut leaves the old
+            file or the new one; and remove what killed processes left of this file. False for thousands of small files.
+
+    Raises: OSError that names `path` where the disk is full.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    if durable:
+        remove_leftovers(path.parent, path.stem)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{_host()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        with _named_disk_errors(path):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            if temporary.stat().st_mode != mode:  # some libraries write files that nobody else may read
+                temporary.chmod(mode)
+            if durable:
+                _to_disk(temporary)
+            replace(temporary, path)
+            if durable:
+                _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -143,14 +190,129 @@ def replace(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def lock_for(path: str | Path) -> FileLock:
-    """A lock that one process at a time holds while it makes `path`; released even when the process dies.
+def _to_disk(path: Path) -> None:
+    """Waits until a file or a folder's list of names is on the disk; some systems can't say that of folders."""
+    with contextlib.suppress(OSError):
+        number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
-    It lies beside `path`; for one on a network file system, in this machine's folder for temporary files.
+
+@contextlib.contextmanager
+def _named_disk_errors(path: Path) -> Iterator[None]:
+    """Turns the many ways in which libraries say that a disk is full into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and "No space left" not in str(error):
+            raise
+        raise OSError(
+            f"{path} could not be written, the disk is full: make room, or choose a folder on another disk"
+        ) from error
+
+
+def remove_leftovers(folder: str | Path, stem: str | None = None, certain: bool = False) -> None:
+    """Removes temporary files that killed processes left in a folder.
+
+    Args:
+        folder: where `atomic_path` wrote.
+        stem: of the file that they were for; None: of any.
+        certain: nobody writes there now, because a lock is held; otherwise a file goes only if its process is gone.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if not found or (stem is not None and found["stem"] != stem):
+                continue
+            if certain or (found["host"] == _host() and not _is_running(int(found["process"]))):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)(-(?P<host>[0-9a-f]{6}))?\.[0-9a-f]{8}(\.[^.]*)?")
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt" or process == os.getpid():  # on Windows, to ask would be to kill
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def lock_for(path: str | Path, patience: float = 3600.0) -> Iterator[None]:
+    """Lets one process at a time make `path`; a process that dies gives the lock back.
+
+    Whoever holds it removes what killed processes left of `path`. The lock is a file beside `path`; on a network file
+    system, or a disk that can't lock, it lies in this machine's folder for temporary files, and where that can't lock
+    either, there is a warning and no lock.
+
+    Args:
+        path: what is made under the lock.
+        patience: seconds to wait for another process; after 5 s a line says what is waited for.
+
+    Raises: TimeoutError that names the lock file; OSError where it can't be made.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path.parent):
-        place = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
-        return FileLock(Path(tempfile.gettempdir()) / f"handpose-{place}.lock")
-    return FileLock(path.with_name(f".{path.name}.lock"))
+    make_folder(path.parent)
+    file = _lock_file(path)
+    if file is None:
+        warnings.warn(f"{path.parent} is on a disk that can't lock: start no second process there", stacklevel=3)
+        yield
+        return
+    lock = FileLock(str(file))
+    try:
+        lock.acquire(timeout=min(5.0, patience))
+    except Timeout:
+        _wait(lock, file, patience - 5.0)
+    try:
+        remove_leftovers(path.parent, path.stem, certain=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _wait(lock: FileLock, file: Path, patience: float) -> None:
+    if patience > 0:
+        print(f"handpose: waiting for another process, which holds {file}", file=sys.stderr, flush=True)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=patience)
+            return
+    raise TimeoutError(f"another process holds {file}: wait until it is done, or stop it, and run again")
+
+
+def _lock_file(path: Path) -> Path | None:
+    """The file that stands for the lock: beside `path`, or where locking works; None where it does nowhere."""
+    beside = path.with_name(f".{path.name}.lock")
+    if not is_remote(path.parent) and _can_lock(beside):
+        return beside
+    name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
+    elsewhere = Path(tempfile.gettempdir()) / f"handpose-{getpass.getuser()}-{name}.lock"
+    return elsewhere if _can_lock(elsewhere) else None
+
+
+def _can_lock(file: Path) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        number = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OSError(f"{file} can't be written ({error.strerror}): choose another folder") from error
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)  # it can: another process has it now
+    finally:
+        os.close(number)

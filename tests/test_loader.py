@@ -59,6 +59,7 @@ def test_a_changed_image_renews_the_cache(own_tree: Path, decodings: list[Path])
     assert torch.equal(after[0], before[1]) and torch.equal(after[1:], before[1:])
 
 
+@pytest.mark.filterwarnings("ignore:.*was damaged")
 def test_a_cache_that_was_cut_short_is_built_again(own_tree: Path):
     dataset = FreiHAND(own_tree, "train")
     whole = decoded_images(dataset, 32).clone()

@@ -35,7 +35,8 @@ def small_set(tmp_path_factory):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def read(folder: Path, name: str) -> np.ndarray:
@@ -70,6 +71,21 @@ def test_a_render_that_was_stopped_goes_on_to_identical_files(small_set, tmp_pat
     dataset.write_dataset(out, 6, **arguments)
     assert len(calls) == 5 + 4, "hands that were complete are rendered again"
     assert contents(out) == contents(small_set)
+
+
+@pytest.mark.parametrize("content", ["", "null", "[1]", "{", "\0"])
+def test_a_damaged_settings_file_is_written_anew_with_the_set(small_set, tmp_path, content):
+    out = Path(shutil.copytree(small_set, tmp_path / "set"))
+    (out / dataset.SETTINGS_FILE).write_text(content)
+    (out / "training_K.json").write_text("[]")
+    with pytest.warns(UserWarning, match=r"synthhand\.json was damaged"):
+        dataset.write_dataset(out, 6, seed=3, workers=1, evaluation_hands=2, quality=90, progress=False)
+    assert contents(out) == contents(small_set)
+
+
+def test_nothing_is_written_beside_a_sets_folder(tmp_path):
+    dataset.write_dataset(tmp_path / "parent" / "set", 1, workers=1, progress=False)
+    assert [path.name for path in (tmp_path / "parent").iterdir()] == ["set"]
 
 
 def test_layout_is_that_of_freihand(small_set):

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .shading import render_layer
 
 GENERATOR = 2  # raise it when the same seed begins to give other pictures
 SETTINGS_FILE = "synthhand.json"
+RENDERING = 24 * 3600.0  # s; as long as this, one process waits for another that renders the same set
 _MASK_QUALITY = 70
 
 
@@ -129,10 +131,10 @@ def write_dataset(
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
-    if (out / SETTINGS_FILE).is_file() and _is_complete(out):  # may lie on a disk that can only be read
-        _claim(out, settings)
+    _refuse_others(out, settings)
+    if _is_complete(out):  # may lie on a disk that can only be read
         return out
-    with lock_for(out):  # two processes that want the same set: one renders it
+    with lock_for(out / SETTINGS_FILE, RENDERING):  # two processes that want the same set: one renders it
         _claim(out, settings)
         if not _is_complete(out):
             _render_missing(out, settings, workers, progress)
@@ -209,7 +211,7 @@ def _write_hand(out: Path, settings: Settings, job: tuple[str, int]) -> None:
         "scale": round(float(np.linalg.norm(scene.xyz[10] - scene.xyz[9])), 8),
         "occluded": scene.occluded.astype(int).tolist(),
     }
-    _write_json(_label_path(out, split, index), label)
+    _write_json(_label_path(out, split, index), label, durable=False)
 
 
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
@@ -217,13 +219,13 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError(f"{path}: OpenCV could not encode the image")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _write_json(path: Path, content: object) -> None:
+def _write_json(path: Path, content: object, durable: bool = True) -> None:
     """Writes JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable) as temporary:
         temporary.write_text(json.dumps(content))
 
 
@@ -242,25 +244,44 @@ def _write_labels(out: Path, split: str, count: int) -> None:
 
 
 def _claim(out: Path, settings: Settings) -> None:
-    """Marks an empty folder as ours; refuses one that holds something else."""
-    path = out / SETTINGS_FILE
-    if path.is_file():
-        found = json.loads(path.read_text())
-        found.pop("complete", None)
+    """Marks an empty folder as ours, or one whose mark was damaged; refuses one that holds something else."""
+    _refuse_others(out, settings)
+    if _found_settings(out) is None:
+        if (out / SETTINGS_FILE).exists():
+            warnings.warn(f"{out / SETTINGS_FILE} was damaged: the set is rendered anew", stacklevel=3)
+            shutil.rmtree(out / ".labels", ignore_errors=True)
+        _write_json(out / SETTINGS_FILE, settings.to_json())
+
+
+def _refuse_others(out: Path, settings: Settings) -> None:
+    """ValueError where a folder holds a set of other settings, or something else."""
+    found = _found_settings(out)
+    if found is not None:
         wanted = settings.to_json()
-        names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+        names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name) and name != "complete"]
         other = [f"{name}={found.get(name)!r} (now {wanted.get(name)!r})" for name in names]
         if other:
             difference = ", ".join(other)
             raise ValueError(f"{out} holds a set of other settings: {difference}. Choose another folder or delete it.")
-        return
-    if out.is_dir() and any(out.iterdir()):
+    elif not (out / SETTINGS_FILE).exists() and out.is_dir() and any(not _is_lock(path) for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and has no {SETTINGS_FILE}: choose another folder, nothing was written.")
-    _write_json(path, settings.to_json())
+
+
+def _is_lock(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix == ".lock"
+
+
+def _found_settings(out: Path) -> dict | None:
+    """What the settings file of a folder says; None where there is none that can be read."""
+    try:
+        found = json.loads((out / SETTINGS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_complete(out: Path) -> bool:
-    return bool(json.loads((out / SETTINGS_FILE).read_text()).get("complete"))
+    return bool((_found_settings(out) or {}).get("complete"))
 
 
 def _work() -> None:

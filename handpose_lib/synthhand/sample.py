@@ -36,6 +36,8 @@ def sample_root() -> Path:
     if (target / "training_K.json").is_file():
         return target
     with lock_for(target):
+        for left in parent.glob(f".{target.name}.*.unpacking"):  # by processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
         if not (target / "training_K.json").is_file():
             _unpack(bundled_zip(), target)
     return target
@@ -50,7 +52,8 @@ def _unpack(archive: Path, target: Path) -> None:
             f"{SAMPLE_SHA256[:16]}.... Restore it with `git checkout -- data/synthhand.zip`, or reinstall the package."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+    beside = {"dir": target.parent, "prefix": f".{target.name}.", "suffix": ".unpacking"}
+    with tempfile.TemporaryDirectory(**beside) as temporary:
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(Path(temporary) / "set")
         if target.is_dir():  # left behind half unpacked by something else
@@ -84,9 +87,9 @@ def make_sample(
 
 
 def pack(root: Path, out_zip: Path) -> None:
-    """Zips a folder with sorted names and fixed times; JPEG files are stored, the rest is compressed."""
+    """Zips a folder with sorted names and fixed times, without hidden files; JPEG files are stored as they are."""
     with zipfile.ZipFile(out_zip, "w") as archive:
-        for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
             entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_STORED if path.suffix == ".jpg" else zipfile.ZIP_DEFLATED
