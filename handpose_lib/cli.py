@@ -13,7 +13,7 @@ import torch
 
 from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
-from handpose_lib.course.presets import find_data, freihand_root
+from handpose_lib.datasets import find_data, freihand_root
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows

@@ -4,6 +4,7 @@ Ground truth is the projected keypoint itself, never one decoded from a target h
 `notebooks/07_per_keypoint_accuracy.ipynb`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.devices import half_precision
-from handpose_lib.framing import Framing, inverse, on_image, warp_keypoints
+from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
@@ -26,23 +27,44 @@ BOXES = ("found", "truth")
 
 
 @torch.inference_mode()
-def predict_keypoints(model: nn.Module, batches: HandBatches, method: str = "local_peak") -> tuple[Tensor, Tensor]:
-    """Predictions for all items: keypoints (M, 21, 2) float32 in px of the 224 image, confidence (M, 21), on the CPU.
+def predict_keypoints(
+    model: nn.Module, batches: HandBatches, method: str = "local_peak", change: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Predictions for all items of a data set, as its batches show them.
 
-    Runs on the device of `batches`; the model is left in the mode, training or not, that it came in.
+    Args:
+        model: images (B, 3, S, S) -> heatmaps (B, 21, H, W); it is left in the mode, training or not, that it came in.
+        batches: where they are made, the model runs.
+        method: how heatmaps become points, see `decode_heatmaps`.
+        change: a map (2, 3) of the network's input by which every image is changed first, see `turn_about_middle`.
+
+    Returns:
+        keypoints (M, 21, 2) float32 in px of the 224 image and confidence (M, 21), on the CPU.
     """
     half = half_precision(batches.device)
     was_training = model.training
     model.eval()
     keypoints, confidence = [], []
     for batch in batches.in_order():
+        images, from_full = batch.images, batch.from_full
+        if change is not None:
+            changes = change.to(images).expand(len(images), 2, 3)
+            images, from_full = warp_images(images, changes), compose(changes, from_full)
         with torch.autocast(batches.device.type, half, enabled=half is not None):
-            heatmaps = model(batch.images)
+            heatmaps = model(images)
         found, peak = points_on_input(heatmaps.float(), batches.framing, method)
-        keypoints.append(warp_keypoints(found, inverse(batch.from_full)).cpu())
+        keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
         confidence.append(peak.cpu())
     model.train(was_training)
     return torch.cat(keypoints), torch.cat(confidence)
+
+
+def turn_about_middle(degrees: float, zoom: float, side: int) -> Tensor:
+    """The map (2, 3) that turns an image of a side, px, about its middle and zooms it."""
+    middle, angle = (side - 1) / 2, math.radians(degrees)
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    turn = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    return torch.cat([turn, middle - turn.sum(1, keepdim=True) * middle], dim=1).float()
 
 
 @dataclass(frozen=True)

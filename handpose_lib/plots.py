@@ -146,6 +146,23 @@ def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: st
     return ax.figure
 
 
+def map_grid(rows: Mapping[str, Any], columns: Sequence[str], side: float = 1.55, colour_bar: bool = True) -> Figure:
+    """Heatmaps (H, W), a row for each name and a column for each title, all on one scale from 0 to 1."""
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(side * len(columns) + 1.2, side * len(rows) + 0.3), squeeze=False
+    )
+    for line, (name, maps) in zip(axes, rows.items(), strict=True):
+        for ax, one in zip(line, maps, strict=True):
+            picture = ax.imshow(np.asarray(one), cmap="magma", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax, title in zip(axes[0], columns, strict=True):
+        ax.set_title(title, fontsize=9)
+    if colour_bar:
+        figure.colorbar(picture, ax=axes, label="height of the map", shrink=0.8)
+    return figure
+
+
 def training_curves(history: pd.DataFrame) -> Figure:
     """Loss, sigma and validation accuracy against the epoch, from a run's `history.csv`."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))

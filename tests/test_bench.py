@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from handpose_lib import bench
+from handpose_lib import bench, conventional
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.loader import HandBatches
@@ -15,22 +15,24 @@ from handpose_lib.settings import TrainSettings
 
 def test_the_conventional_pipeline_gives_our_tensors(bundled_root: Path):
     dataset, settings = FreiHAND(bundled_root, "val"), TrainSettings()
-    conventional = bench.ConventionalSamples(dataset, settings)
+    usual = conventional.ConventionalSamples(dataset, settings)
     batch = next(HandBatches(dataset, settings.framing, 8, settings.augmentation).epoch(0))
-    heatmaps = render_heatmaps(batch.keypoints, (128, 128), bench.SIGMA)
+    heatmaps = render_heatmaps(batch.keypoints, (128, 128), conventional.SIGMA)
     for item, image, maps, visible in zip(batch.index, batch.images, heatmaps, batch.visible, strict=True):
-        their_image, their_maps = conventional[int(item)]
+        their_image, their_maps = usual[int(item)]
         assert (their_image - image).abs().mean() < 0.03  # of a range of 4: OpenCV interpolates in 1/32 px
         assert (their_maps - maps)[visible].abs().max() < 0.06  # a dot spread over four pixels is a little wider
 
 
 def test_the_loops_that_we_compare_with_compute_the_same():
     keypoints = torch.tensor([[[20.3, 40.8], [70.0, 9.5]]])
-    maps = render_heatmaps(keypoints, (96, 96), bench.SIGMA)
-    assert np.allclose(bench.render_by_loop(keypoints.numpy(), 96), maps.numpy(), atol=1e-5)
-    assert np.allclose(bench.decode_by_loop(maps.numpy()), decode_heatmaps(maps)[0].numpy(), atol=0.05)
+    maps = render_heatmaps(keypoints, (96, 96), conventional.SIGMA)
+    assert np.allclose(conventional.render_by_loop(keypoints.numpy(), 96), maps.numpy(), atol=1e-5)
+    assert np.allclose(conventional.decode_by_loop(maps.numpy()), decode_heatmaps(maps)[0].numpy(), atol=0.05)
     pred, target = bench.loss_inputs(1, "cpu")
-    assert bench.textbook_awing(pred, target).item() == pytest.approx(AdaptiveWingLoss()(pred, target).item(), rel=1e-4)
+    assert conventional.textbook_awing(pred, target).item() == pytest.approx(
+        AdaptiveWingLoss()(pred, target).item(), rel=1e-4
+    )
 
 
 def test_the_row_of_rendered_hands_counts_what_was_written(bundled_root: Path, monkeypatch: pytest.MonkeyPatch):

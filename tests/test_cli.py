@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from trees import make_tree
 
-from handpose_lib import cli
+from handpose_lib import cli, datasets
 from handpose_lib.cli import main
-from handpose_lib.course import presets
 from handpose_lib.freihand import FreiHAND, split_rows
 from handpose_lib.keypoints import KEYPOINT_NAMES
 
@@ -83,7 +82,7 @@ def test_reproduce_goes_from_freihands_files_to_the_per_keypoint_table(tiny_root
 
 def test_reproduce_without_freihand_says_how_to_get_it(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.delenv("HANDPOSE_FREIHAND_ROOT", raising=False)
-    monkeypatch.setattr(presets, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(datasets, "checkout_root", lambda: tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["reproduce"])
     error = capsys.readouterr().err

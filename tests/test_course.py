@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from handpose_lib import course
-from handpose_lib.course import PRESETS, check_claim, claims, presets
+from handpose_lib import course, datasets
+from handpose_lib.course import PRESETS, check_claim, claims, session
 from handpose_lib.settings import TrainSettings
 
 
 def test_an_unknown_preset_is_an_error_that_lists_the_known(monkeypatch):
     monkeypatch.setenv("HANDPOSE_PRESET", "fast")
     with pytest.raises(ValueError, match="quick, full"):
-        presets.preset_name()
+        session.preset_name()
 
 
 def test_start_says_preset_device_data_and_time(capsys):
@@ -23,8 +23,8 @@ def test_start_says_preset_device_data_and_time(capsys):
 
 def test_full_uses_freihand_where_it_is(monkeypatch, tiny_root: Path):
     monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tiny_root))
-    assert presets.find_data("full") == (tiny_root, "FreiHAND")
-    assert presets.find_data("quick")[1] == "SynthHAND sample"
+    assert datasets.find_data("full") == (tiny_root, "FreiHAND")
+    assert datasets.find_data("quick")[1] == "SynthHAND sample"
 
 
 def test_full_is_the_rebuilt_systems_size():

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from handpose_lib.evaluate import evaluate, make_report, mean_hand
-from handpose_lib.framing import Framing
+from handpose_lib.evaluate import evaluate, make_report, mean_hand, predict_keypoints, turn_about_middle
+from handpose_lib.framing import Framing, inverse, resize_matrix, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.loader import HandBatches
 from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.unet import UNet2DHandPose, load_model
 
@@ -118,3 +119,31 @@ def test_a_method_is_obeyed_where_boxes_are_found_too(bundled_root: Path):
     answers = [evaluate(model, dataset, method=method).predictions for method in ("local_peak", "argmax")]
     assert not torch.equal(*answers)
     assert model.training, "the model is left in the mode it came in"
+
+
+class Turned(nn.Module):
+    """A network that draws known keypoints (M, 21, 2), given where they lie in the image that it is shown."""
+
+    def __init__(self, keypoints: torch.Tensor, size: int):
+        super().__init__()
+        self.keypoints, self.size, self.seen = keypoints, size, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        chosen = self.keypoints[self.seen : self.seen + len(images)]
+        self.seen += len(images)
+        return render_heatmaps(chosen, (self.size, self.size), 2.0)
+
+
+def test_keypoints_found_in_turned_images_are_turned_back(tiny_val: FreiHAND):
+    size, degrees, zoom = 128, 20, 0.9
+    batches = HandBatches(tiny_val, Framing(size), batch_size=3, progress=False)
+    angle = np.radians(degrees)
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = (size - 1) / 2
+    truth = torch.from_numpy(tiny_val.keypoints)
+    small = warp_keypoints(truth.double(), resize_matrix((224, 224), (size, size)).double())
+    shown = torch.from_numpy((small.numpy() - middle) @ turn.T + middle).float()
+    found, _ = predict_keypoints(Turned(shown, size), batches, change=turn_about_middle(degrees, zoom, size))
+    assert (found - truth).norm(dim=-1).max() < 0.5
+    back = warp_keypoints(small, inverse(resize_matrix((224, 224), (size, size)).double()))
+    assert torch.allclose(back.float(), truth, atol=1e-3)  # the reference itself is right

@@ -2,12 +2,14 @@ import json
 import sys
 from pathlib import Path
 
-import full_proof
 import pytest
 
 from handpose_lib import storage
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+import full_proof  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 

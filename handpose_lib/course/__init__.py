@@ -1,7 +1,7 @@
-"""What the notebooks need beyond the library: presets, claims, and the set-up line."""
+"""What the notebooks need beyond the library: the session, claims, and the set-up line."""
 
 from handpose_lib.course.claims import check_claim
-from handpose_lib.course.presets import Course, start
+from handpose_lib.course.session import Course, start
 from handpose_lib.settings import PRESETS
 
 __all__ = ["PRESETS", "Course", "check_claim", "start"]

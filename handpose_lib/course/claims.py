@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from handpose_lib.course.presets import preset_name
+from handpose_lib.course.session import preset_name
 
 CLAIMS_FILE = Path(__file__).with_name("claims.json")
 

@@ -1,6 +1,7 @@
 """A few hands at a small size, for the experiments of single chapters; whole data sets are `loader.HandBatches`'s."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,3 +40,10 @@ def load_hands(dataset: FreiHAND, rows: Iterable[int], size: int) -> tuple[Tenso
         points = target["keypoints"].as_subclass(Tensor)
         keypoints.append(warp_keypoints(points[None], resize_matrix(image.shape[-2:], (size, size)))[0])
     return torch.stack(images), torch.stack(keypoints)
+
+
+def most_open(keypoints: Any) -> int:
+    """Row of the hand, of keypoints (M, 21, 2), whose two closest keypoints lie farthest apart: easy to look at."""
+    points = torch.as_tensor(keypoints).float()
+    same = torch.eye(points.shape[1], dtype=torch.bool)
+    return int(torch.cdist(points, points).masked_fill(same, torch.inf).amin((1, 2)).argmax())

@@ -1,4 +1,4 @@
-"""Drawings of chapter 09: the mesh without skin colour or background, so that its shape can be seen."""
+"""Figures of chapter 09: the mesh without skin colour or background, so that its shape can be seen."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from quoted_numbers import (
+from prose_lint import (
     Evidence,
     checked_cells,
     measured,

@@ -1,6 +1,6 @@
 """How the bundled weights came about: one command, which can be stopped and started again.
 
-    python -m handpose_lib.course.pretrained
+    python -m handpose_lib.recipes.pretrained
 
 renders the hands (a quarter of an hour on two cores), trains on them in two stages (hours on a CPU), and writes
 
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from handpose_lib.course.realhands import labelled_photographs, score
 from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.metrics import epe, pck
 from handpose_lib.predict import HandPosePredictor
+from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset

@@ -1,4 +1,4 @@
-"""The picture of a projection: camera, image plane, hand, and the rays that join them. For chapter 01."""
+"""The figure of chapter 01: camera, image plane, hand, and the rays that join them."""
 
 from typing import Any
 

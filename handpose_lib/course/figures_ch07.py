@@ -1,4 +1,4 @@
-"""What chapter 07 draws beyond `plots`: normalisers, intervals, seeds, joints seen and hidden, a published table."""
+"""Figures of chapter 07 beyond `plots`: normalisers, intervals, seeds, joints seen and hidden, a published table."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
 from handpose_lib.evaluate import Report
-from handpose_lib.framing import compose, inverse, warp_images, warp_keypoints
 from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
-from handpose_lib.loader import HandBatches
-from handpose_lib.predict import points_on_input
 
 # PCK@0.2 by box diagonal on rows 30,000-32,559 of FreiHAND's training set, as the authors of
 # https://github.com/DanielTheProgrammerGuy/PyTorch_HandPoseEstimation published it: wrist, then finger by finger from
@@ -35,21 +30,6 @@ PUBLISHED_PCK = pd.Series(
 
 MARKERS = ("o", "s", "^", "D")
 FILLS = ({"color": "#0072B2"}, {"color": "white", "hatch": "//"}, {"color": "#BBBBBB", "hatch": ".."})
-
-
-@torch.inference_mode()
-def predict_turned(model: nn.Module, batches: HandBatches, degrees: float, zoom: float) -> Tensor:
-    """Keypoints (M, 21, 2) px of the 224 image that a network finds in images turned and zoomed about their middle."""
-    middle = (batches.framing.image_size - 1) / 2
-    angle = np.radians(degrees)
-    turn = zoom * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    about_middle = torch.cat([turn, middle - turn.sum(1, keepdim=True) * middle], dim=1)[None].float()  # (1, 2, 3)
-    found = []
-    for batch in batches.in_order():
-        change = about_middle.to(batches.device).expand(len(batch.images), 2, 3)
-        keypoints, _ = points_on_input(model(warp_images(batch.images, change)).float(), batches.framing)
-        found.append(warp_keypoints(keypoints, inverse(compose(change, batch.from_full))).cpu())
-    return torch.cat(found)
 
 
 def finger_joint_grid(values: Mapping[str, Any], label: str) -> Figure:
@@ -102,7 +82,7 @@ def keypoint_intervals(rows: Mapping[str, tuple[Any, Any, Any]], ylabel: str = "
 def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -> Figure:
     """PCK of each keypoint for the reader's network (bars) and for recorded runs with other seeds (a mark each).
 
-    `own` (21,); `seeds` has the columns seed, keypoint and pck_0.2_bbox, see `handpose_lib.course.seeds`.
+    `own` (21,); `seeds` has the columns seed, keypoint and pck_0.2_bbox, see `handpose_lib.recipes.seeds`.
     """
     figure, ax = plt.subplots(figsize=(10, 3.6))
     own = np.asarray(own, dtype=float)

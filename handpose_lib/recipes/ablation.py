@@ -1,6 +1,6 @@
 """What makes rendered hands teach something about real ones: leave one thing out, train again, score both.
 
-    python -m handpose_lib.course.ablation --out figures/ablation.csv --real FOLDER --real FOLDER
+    python -m handpose_lib.recipes.ablation --out figures/ablation.csv --real FOLDER --real FOLDER
 
 Every row sees the same number of samples of the same hands, with three seeds. It is scored on rendered hands that it
 never saw (the bundled sample, with nothing left out), and on the labelled photographs that are at hand. Rows that are
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from handpose_lib.course.realhands import LabelledPhotographs, labelled_photographs, score
 from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.predict import HandPosePredictor
+from handpose_lib.recipes.photographs import LabelledPhotographs, labelled_photographs, score
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset

@@ -1,4 +1,4 @@
-"""Chapter 07's drawings, its recorded seeds and the published table."""
+"""Chapter 07's figures and the published table."""
 
 import dataclasses
 from pathlib import Path
@@ -8,19 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 from trees import make_tree
 
 matplotlib.use("Agg")
 
-from handpose_lib.course import accuracy, seeds
+from handpose_lib.course import figures_ch07
 from handpose_lib.evaluate import Report, make_report
-from handpose_lib.framing import Framing, inverse, resize_matrix, warp_keypoints
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import FINGERS, GROUPS, KEYPOINT_NAMES
-from handpose_lib.loader import HandBatches
-from handpose_lib.settings import PRESETS
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def report(tmp_path: Path) -> Report:
 
 
 def test_published_table_is_wrist_then_fingers_from_palm_to_tip():
-    table = accuracy.PUBLISHED_PCK
+    table = figures_ch07.PUBLISHED_PCK
     assert tuple(table.index) == KEYPOINT_NAMES
     assert table[["wrist", "thumb_tip", "pinky_mcp"]].tolist() == pytest.approx([0.991, 0.908, 0.981])
     assert table.mean() == pytest.approx(0.9674, abs=0.0005)  # the mean that was published with it
@@ -62,7 +57,7 @@ def test_a_data_set_that_does_not_know_hidden_joints_says_so(tiny_val: FreiHAND)
 
 
 def test_bars_of_seen_and_hidden_are_the_tables(report: Report):
-    ax = accuracy.seen_and_hidden({"a": report}).axes[0]
+    ax = figures_ch07.seen_and_hidden({"a": report}).axes[0]
     heights = [bar.get_height() for bar in ax.patches]
     table = report.by_occlusion
     assert np.allclose(heights, [*table["pck_0.2_bbox_seen"], *table["pck_0.2_bbox_hidden"]], equal_nan=True)
@@ -72,7 +67,7 @@ def test_bars_of_seen_and_hidden_are_the_tables(report: Report):
 
 def test_finger_joint_grid_puts_each_value_in_its_cell():
     values = np.arange(21) / 21
-    figure = accuracy.finger_joint_grid({"a": values, "b": values / 2}, "PCK")
+    figure = figures_ch07.finger_joint_grid({"a": values, "b": values / 2}, "PCK")
     for ax, scale in zip(figure.axes[:2], (1, 2), strict=True):
         shown = np.array([float(text.get_text()) for text in ax.texts]).reshape(5, 4)
         assert np.allclose(shown, values[np.array(list(FINGERS.values()))] / scale, atol=0.0051)
@@ -82,7 +77,7 @@ def test_finger_joint_grid_puts_each_value_in_its_cell():
 
 def test_intervals_are_drawn_from_low_to_high_beside_one_another():
     middle, low, high = np.full(21, 0.5), np.full(21, 0.3), np.full(21, 0.6)
-    ax = accuracy.keypoint_intervals({"a": (middle, low, high), "b": (middle, middle, high)}).axes[0]
+    ax = figures_ch07.keypoint_intervals({"a": (middle, low, high), "b": (middle, middle, high)}).axes[0]
     first, second = ax.containers
     segments = np.array(first.lines[2][0].get_segments())
     assert np.allclose(segments[:, :, 1], [0.3, 0.6])
@@ -92,70 +87,18 @@ def test_intervals_are_drawn_from_low_to_high_beside_one_another():
 
 def test_seeds_are_drawn_in_the_order_of_the_keypoints():
     frame = pd.DataFrame({"seed": 7, "keypoint": KEYPOINT_NAMES[::-1], "pck_0.2_bbox": np.linspace(1, 0, 21)})
-    ax = accuracy.seed_spread(np.zeros(21), frame).axes[0]
+    ax = figures_ch07.seed_spread(np.zeros(21), frame).axes[0]
     assert np.allclose(ax.lines[0].get_ydata(), np.linspace(0, 1, 21))
     assert "seed 7" in ax.lines[0].get_label() and "recorded" in ax.lines[0].get_label()
 
 
 def test_grouped_bars_are_the_frames_values():
     frame = pd.DataFrame({"x": [0.1, 0.2], "y": [0.3, 0.4]}, index=["one", "two"])
-    ax = accuracy.grouped_bars(frame, "what", "PCK").axes[0]
+    ax = figures_ch07.grouped_bars(frame, "what", "PCK").axes[0]
     assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [[0.1, 0.2], [0.3, 0.4]]
 
 
 def test_both_histograms_count_every_draw():
-    ax = accuracy.chosen_and_fresh(torch.linspace(0.5, 0.6, 30), torch.linspace(0.4, 0.5, 30)).axes[0]
+    ax = figures_ch07.chosen_and_fresh(torch.linspace(0.5, 0.6, 30), torch.linspace(0.4, 0.5, 30)).axes[0]
     assert sum(bar.get_height() for bar in ax.containers[0]) == 30
     assert ax.get_xlabel() and ax.get_ylabel()
-
-
-class Turned(nn.Module):
-    """A network that draws known keypoints (M, 21, 2), given where they lie in the image that it is shown."""
-
-    def __init__(self, keypoints: torch.Tensor, size: int):
-        super().__init__()
-        self.keypoints, self.size, self.seen = keypoints, size, 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        chosen = self.keypoints[self.seen : self.seen + len(images)]
-        self.seen += len(images)
-        return render_heatmaps(chosen, (self.size, self.size), 2.0)
-
-
-def test_keypoints_found_in_turned_images_are_turned_back(tiny_val: FreiHAND):
-    size, degrees, zoom = 128, 20, 0.9
-    batches = HandBatches(tiny_val, Framing(size), batch_size=3, progress=False)
-    angle = np.radians(degrees)
-    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    middle = (size - 1) / 2
-    truth = torch.from_numpy(tiny_val.keypoints)
-    small = warp_keypoints(truth.double(), resize_matrix((224, 224), (size, size)).double())
-    shown = torch.from_numpy((small.numpy() - middle) @ turn.T + middle).float()
-    found = accuracy.predict_turned(Turned(shown, size), batches, degrees, zoom)
-    assert (found - truth).norm(dim=-1).max() < 0.5
-    back = warp_keypoints(small, inverse(resize_matrix((224, 224), (size, size)).double()))
-    assert torch.allclose(back.float(), truth, atol=1e-3)  # the reference itself is right
-
-
-def test_each_seed_is_trained_and_scored_on_the_test_hands(tiny_root: Path, tmp_path: Path):
-    settings = dataclasses.replace(PRESETS["quick"], framing=Framing(16), width=4, depth=2, batch_size=8, epochs=1)
-    table = seeds.score_seeds(settings, tiny_root, tmp_path, (1, 2))
-    assert tuple(table.columns) == seeds.COLUMNS and len(table) == 2 * 21
-    assert (table["count"] == len(FreiHAND(tiny_root, "test"))).all()
-    one, two = (table[table["seed"] == seed]["epe_px128"].to_numpy() for seed in (1, 2))
-    assert not np.allclose(one, two)
-    assert len(list(tmp_path.glob("unet4_16px_*/best.safetensors"))) == 2
-
-
-def test_recorded_seeds_are_three_runs_of_the_quick_preset_and_not_the_readers_own():
-    table = seeds.recorded_seeds()
-    assert set(table["seed"]) == {1, 2, 3} and PRESETS["quick"].seed not in set(table["seed"])
-    assert all(tuple(one["keypoint"]) == KEYPOINT_NAMES for _, one in table.groupby("seed"))
-    assert table["pck_0.2_bbox"].between(0, 1).all()
-    assert table.groupby("keypoint")["pck_0.2_bbox"].nunique().max() > 1, "three seeds can't agree everywhere"
-
-
-def test_without_the_recorded_file_the_error_names_it(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(seeds, "SEEDS_FILE", "seeds_missing.csv")
-    with pytest.raises(FileNotFoundError, match=r"seeds_missing\.csv comes with the project, but is not at"):
-        seeds.recorded_seeds()

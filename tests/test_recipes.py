@@ -1,5 +1,6 @@
-"""Labelled photographs and the ablation, on small sets made here; the real ones are nobody's to hand out."""
+"""Labelled photographs, the ablation and the seeds, on small sets made here; real ones are nobody's to hand out."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from trees import make_tree
 
-from handpose_lib.course import ablation
-from handpose_lib.course.realhands import labelled_photographs, score
 from handpose_lib.framing import Framing
-from handpose_lib.synthhand import render_hand
-from handpose_lib.synthhand.asset import FOREARM, FOREARM_DISTAL, UPPER_ARM, load_asset
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.recipes import ablation, seeds
+from handpose_lib.recipes.photographs import labelled_photographs, score
+from handpose_lib.settings import PRESETS
 
 
 @pytest.fixture
@@ -72,47 +74,6 @@ def test_scores_are_those_of_known_errors(folder: Path):
     assert result["scenes"] == 3 and result["low"] < 0.75 and result["high"] == 1.0
 
 
-# --- what can be left out of a rendering -----------------------------------------------------------------------------
-
-
-def test_without_the_forearm_the_labels_stay_and_the_arm_goes():
-    whole, cut = (render_hand(5, 1, versions=["gs"], without=without) for without in ((), ("forearm",)))
-    np.testing.assert_array_equal(whole.scene.uv, cut.scene.uv)
-    asset = load_asset()
-    arm = np.isin(asset.face_bone, (FOREARM, FOREARM_DISTAL, UPPER_ARM)).sum()
-    assert arm > 100 and cut.mask.sum() < 0.9 * whole.mask.sum()
-    x, y = np.rint(cut.scene.uv).astype(int).T
-    assert (cut.mask[y, x] > 0).mean() > 0.9
-
-
-def test_without_lighting_the_skin_is_even():
-    spread = []
-    for without in ((), ("lighting",)):
-        hand = render_hand(8, 1, versions=["gs"], without=without)
-        skin = cv2.GaussianBlur(hand.images["gs"], (0, 0), 3)[hand.mask > 250].astype(float)
-        spread.append((skin.std(0) / skin.mean(0)).mean())
-    assert spread[1] < 0.6 * spread[0]
-
-
-def test_without_photographs_no_photograph_is_opened(monkeypatch):
-    from handpose_lib.synthhand import backdrop
-
-    opened = []
-    photographs = backdrop._photographs
-    monkeypatch.setattr(backdrop, "_photographs", lambda: (opened.append(1), photographs())[1])
-    for index in range(6):
-        render_hand(index, 1, image_size=64, versions=["hom", "auto"], without=["photographs"])
-    assert not opened
-    for index in range(6):
-        render_hand(index, 1, image_size=64, versions=["hom", "auto"])
-    assert opened
-
-
-def test_an_unknown_part_is_refused():
-    with pytest.raises(ValueError, match="without thumb: choose from forearm, lighting, photographs"):
-        render_hand(0, without=["thumb"])
-
-
 def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: Path):
     monkeypatch.setattr(ablation, "runs_folder", lambda: tmp_path / "runs")
     monkeypatch.setattr(ablation, "sample_root", lambda: make_tree(tmp_path / "sample", 4))
@@ -128,3 +89,27 @@ def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: 
     monkeypatch.setattr(ablation, "_one", lambda *_: pytest.fail("a row that is there is run again"))
     ablation.run(out, photographs, rows, seeds=(0,), hands=4, settings=short)
     assert out.read_bytes() == before
+
+
+def test_each_seed_is_trained_and_scored_on_the_test_hands(tiny_root: Path, tmp_path: Path):
+    settings = dataclasses.replace(PRESETS["quick"], framing=Framing(16), width=4, depth=2, batch_size=8, epochs=1)
+    table = seeds.score_seeds(settings, tiny_root, tmp_path, (1, 2))
+    assert tuple(table.columns) == seeds.COLUMNS and len(table) == 2 * 21
+    assert (table["count"] == len(FreiHAND(tiny_root, "test"))).all()
+    one, two = (table[table["seed"] == seed]["epe_px128"].to_numpy() for seed in (1, 2))
+    assert not np.allclose(one, two)
+    assert len(list(tmp_path.glob("unet4_16px_*/best.safetensors"))) == 2
+
+
+def test_recorded_seeds_are_three_runs_of_the_quick_preset_and_not_the_readers_own():
+    table = seeds.recorded_seeds()
+    assert set(table["seed"]) == {1, 2, 3} and PRESETS["quick"].seed not in set(table["seed"])
+    assert all(tuple(one["keypoint"]) == KEYPOINT_NAMES for _, one in table.groupby("seed"))
+    assert table["pck_0.2_bbox"].between(0, 1).all()
+    assert table.groupby("keypoint")["pck_0.2_bbox"].nunique().max() > 1, "three seeds can't agree everywhere"
+
+
+def test_without_the_recorded_file_the_error_names_it(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(seeds, "SEEDS_FILE", "seeds_missing.csv")
+    with pytest.raises(FileNotFoundError, match=r"seeds_missing\.csv comes with the project, but is not at"):
+        seeds.recorded_seeds()

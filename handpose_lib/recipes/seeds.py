@@ -1,6 +1,6 @@
 """The same settings trained with other seeds: what chapter 07 compares the reader's own network with.
 
-    python -m handpose_lib.course.seeds --seeds 1 2 3 --out figures/seeds_quick.csv
+    python -m handpose_lib.recipes.seeds --seeds 1 2 3 --out figures/seeds_quick.csv
 
 trains each (or loads it, if that was done before), scores it on the test hands and writes one line a keypoint.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from handpose_lib.course.presets import find_data
+from handpose_lib.datasets import find_data
 from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.settings import PRESETS, TrainSettings

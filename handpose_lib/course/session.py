@@ -1,4 +1,4 @@
-"""One visible word decides what the notebooks run on: `quick` (a laptop) or `full` (a GPU and a large data set)."""
+"""The start of a notebook: one visible word decides what it runs on, `quick` (a laptop) or `full` (a GPU)."""
 
 import os
 from dataclasses import dataclass
@@ -6,17 +6,16 @@ from pathlib import Path
 
 import torch
 
+from handpose_lib.datasets import find_data
 from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.plots import use_style
 from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import checkout_root, runs_folder
-from handpose_lib.synthhand import sample_root, write_dataset
+from handpose_lib.storage import runs_folder
 from handpose_lib.train import train_or_load
 from handpose_lib.unet import UNet2DHandPose
 
 NOTEBOOK_PRESETS = ("quick", "full")
-FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
 MINUTES = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 1, 6: 2.5, 7: 2.5, 8: 1, 9: 1}
@@ -47,28 +46,6 @@ def preset_name() -> str:
     if name not in NOTEBOOK_PRESETS:
         raise ValueError(f"HANDPOSE_PRESET is {name!r}: choose one of {', '.join(NOTEBOOK_PRESETS)}")
     return name
-
-
-def freihand_root() -> Path | None:
-    """FreiHAND's folder: `$HANDPOSE_FREIHAND_ROOT`, else `data/FreiHAND_pub_v2` if it holds a data set, else None."""
-    base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
-    named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
-    if named:
-        return base / Path(named).expanduser()
-    local = base / "data" / "FreiHAND_pub_v2"
-    return local if (local / "training_K.json").is_file() else None
-
-
-def find_data(preset: str) -> tuple[Path, str]:
-    """Folder and name of the data that a preset uses; renders or unpacks them on first use."""
-    if preset == "quick":
-        return sample_root(), "SynthHAND sample"
-    real = freihand_root()
-    if real is not None:
-        return real, "FreiHAND"
-    large = runs_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
-    write_dataset(large, FULL_SYNTH_HANDS, seed=1)
-    return large, "SynthHAND"
 
 
 def start(chapter: int) -> Course:

@@ -1,6 +1,6 @@
 """Proof of the `full` recipe without its data: a tree as large as FreiHAND is opened, cached, split and trained on.
 
-    python tests/full_proof.py --json figures/full_proof.json
+    python benchmarks/full_proof.py --json figures/full_proof.json
 
 The tree's images are those of the bundled sample, hard-linked under all 130,240 ids; its labels are the sample's, each
 time a little shifted. So it says what FreiHAND's size costs in time, memory and disk, and nothing about accuracy.

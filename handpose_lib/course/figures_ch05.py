@@ -1,0 +1,35 @@
+"""The figure of chapter 05: losses and their slopes."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+
+LINES = (  # lines that remain apart in grey
+    {"color": "black", "linewidth": 2.2},
+    {"color": "#0072B2", "linestyle": "--", "linewidth": 1.8},
+    {"color": "#D55E00", "linestyle": ":", "linewidth": 2.2},
+    {"color": "#009E73", "linestyle": "-.", "linewidth": 1.8},
+)
+
+
+def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0, 1.0)) -> Figure:
+    """Each loss(pred, target) and its slope against the error, a column for each target; 1 = its loss at error 1."""
+    figure, axes = plt.subplots(2, len(targets), figsize=(9, 5.4), sharex=True, sharey="row", squeeze=False)
+    for column, target in enumerate(targets):
+        error = torch.linspace(0.001, 1, 400, dtype=torch.float64, requires_grad=True)
+        y = torch.full_like(error, target)
+        for (name, loss), style in zip(losses.items(), LINES, strict=False):
+            away = error if target < 0.5 else -error  # too high on the background, too low on the peak
+            value = loss(y + away, y)
+            (slope,) = torch.autograd.grad(value.sum(), error)
+            at_one = value[-1].item()
+            axes[0, column].plot(error.detach(), value.detach() / at_one, label=name, **style)
+            axes[1, column].plot(error.detach(), slope / at_one, label=name, **style)
+        axes[0, column].set_title(f"target y = {target:g}")
+        axes[1, column].set_xlabel("error δ = |y − ŷ|, in heights of the heatmap")
+    axes[0, 0].set_ylabel("loss / loss at δ = 1")
+    axes[1, 0].set_ylabel("slope / loss at δ = 1")
+    axes[0, -1].legend(frameon=False, loc="upper left", handlelength=3.2)
+    return figure
