@@ -3,29 +3,40 @@
 import os
 from pathlib import Path
 
-from handpose_lib.storage import checkout_root, runs_folder
+from handpose_lib.download import find_tree
+from handpose_lib.storage import base_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
+from handpose_lib.synthhand.dataset import SETTINGS_FILE
 
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
 
 def freihand_root() -> Path | None:
-    """FreiHAND's folder: `$HANDPOSE_FREIHAND_ROOT`, else `data/FreiHAND_pub_v2` if it holds a data set, else None."""
-    base = checkout_root() or Path.cwd()  # a notebook's own folder is another than the one it was started from
+    """FreiHAND's folder: `$HANDPOSE_FREIHAND_ROOT`, else `data/FreiHAND_pub_v2` if it holds a data set, else None.
+
+    In either, the data set may lie one folder deeper, as a zip unpacked by hand leaves it.
+    """
     named = os.environ.get("HANDPOSE_FREIHAND_ROOT")
     if named:
-        return base / Path(named).expanduser()
-    local = base / "data" / "FreiHAND_pub_v2"
-    return local if (local / "training_K.json").is_file() else None
+        root = base_folder() / Path(named).expanduser()
+        return find_tree(root) or root
+    return find_tree(base_folder() / "data" / "FreiHAND_pub_v2")
+
+
+def data_name(preset: str) -> str:
+    """What the data of a preset are called, in messages and claims: SynthHAND sample, SynthHAND or FreiHAND."""
+    if preset == "quick":
+        return "SynthHAND sample"
+    real = freihand_root()
+    return "FreiHAND" if real and not (real / SETTINGS_FILE).is_file() else "SynthHAND"
 
 
 def find_data(preset: str) -> tuple[Path, str]:
     """Folder and name of the data that a preset uses; renders or unpacks them on first use."""
     if preset == "quick":
-        return sample_root(), "SynthHAND sample"
-    real = freihand_root()
-    if real is not None:
-        return real, "FreiHAND"
-    large = runs_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
-    write_dataset(large, FULL_SYNTH_HANDS, seed=1)
-    return large, "SynthHAND"
+        return sample_root(), data_name(preset)
+    root = freihand_root()
+    if root is None:  # rendered on this machine's own disk: a Drive fails at so many files
+        root = work_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
+        write_dataset(root, FULL_SYNTH_HANDS, seed=1)
+    return root, data_name(preset)

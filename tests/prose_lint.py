@@ -183,7 +183,8 @@ def _is_held(shown: str, unit: str, sentence: Sentence, evidence: Evidence) -> b
             return True
     for claim in evidence.claims:
         same = unit in claim["unit"] if unit != "score" else bool(ABOUT_SCORES.search(claim["says"]))
-        for low, high in claim["bounds"].values() if same else ():
+        bounds = [each for of_data in claim["bounds"].values() for each in of_data.values()]
+        for low, high in bounds if same else ():
             if value in (low, high) or (high <= 2 * low and low <= value <= high):
                 return True
     named = re.findall(r"figures/[\w.-]+\.(?:csv|json)", f"{sentence.text}\n{sentence.table}")

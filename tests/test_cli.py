@@ -82,7 +82,7 @@ def test_reproduce_goes_from_freihands_files_to_the_per_keypoint_table(tiny_root
 
 def test_reproduce_without_freihand_says_how_to_get_it(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.delenv("HANDPOSE_FREIHAND_ROOT", raising=False)
-    monkeypatch.setattr(datasets, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(datasets, "base_folder", lambda: tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["reproduce"])
     error = capsys.readouterr().err

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from trees import make_tree
 
 from handpose_lib import course, datasets
 from handpose_lib.course import PRESETS, check_claim, claims, session
@@ -33,10 +34,14 @@ def test_full_is_the_rebuilt_systems_size():
     assert isinstance(full, TrainSettings)
 
 
+DATA_NAMES = ("SynthHAND sample", "SynthHAND", "FreiHAND")
+BOUNDS = {"quick": {"SynthHAND sample": [1, 2]}, "full": {"FreiHAND": [3, 4]}}
+
+
 @pytest.fixture
 def one_claim(monkeypatch, tmp_path: Path) -> None:
     file = tmp_path / "claims.json"
-    entry = {"says": "A number is", "unit": "px", "notebook": "01_freihand.ipynb", "bounds": {"quick": [1, 2]}}
+    entry = {"says": "A number is", "unit": "px", "notebook": "01_freihand.ipynb", "bounds": BOUNDS}
     file.write_text(json.dumps({"number": entry}))
     monkeypatch.setattr(claims, "CLAIMS_FILE", file)
 
@@ -58,10 +63,25 @@ def test_an_unknown_claim_is_an_error(one_claim):
         check_claim("nummer", 1)
 
 
-def test_a_claim_made_for_the_other_preset_only_is_not_checked(one_claim, monkeypatch, capsys):
+def test_a_claims_bounds_are_those_of_preset_and_data(one_claim, monkeypatch, tiny_root, bundled_root, capsys):
     monkeypatch.setenv("HANDPOSE_PRESET", "full")
-    check_claim("number", 99)
-    assert "made for quick only" in capsys.readouterr().out
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tiny_root))
+    check_claim("number", 3.5)
+    assert capsys.readouterr().out == "Claim 'number' holds. A number is between 3 and 4 px.\n"
+    with pytest.raises(AssertionError, match=r"measured 1\.5"):
+        check_claim("number", 1.5)
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(bundled_root))  # rendered hands, whatever the variable's name
+    check_claim("number", 99.123)
+    said = "A number is 99.1 px here. Nothing is claimed about it for preset full on SynthHAND.\n"
+    assert capsys.readouterr().out == said
+
+
+def test_freihand_may_lie_one_folder_too_deep(monkeypatch, tmp_path: Path):
+    inner = make_tree(tmp_path / "FreiHAND_pub_v2" / "FreiHAND_pub_v2", hands=3, images=False)
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(inner.parent))
+    assert presets.find_data("full") == (inner, "FreiHAND")
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tmp_path / "nowhere"))
+    assert presets.freihand_root() == tmp_path / "nowhere", "an error must name the folder that was asked for"
 
 
 def test_every_claim_is_proved_in_the_notebook_that_it_names():
@@ -71,3 +91,4 @@ def test_every_claim_is_proved_in_the_notebook_that_it_names():
         code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         assert f'check_claim("{name}"' in code, f"{claim['notebook']} does not check {name}"
         assert set(claim["bounds"]) <= set(PRESETS) and claim["says"]
+        assert {data for bounds in claim["bounds"].values() for data in bounds} <= set(DATA_NAMES)

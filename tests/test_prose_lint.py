@@ -97,8 +97,8 @@ def test_what_only_stands_in_the_source_of_a_checked_cell_holds_nothing():
 
 
 def test_a_claim_holds_its_bounds_and_if_it_is_narrow_what_lies_between():
-    narrow = {"says": "The error is", "unit": "px", "bounds": {"quick": [10, 16]}}
-    wide = {"says": "PCK@0.2 is", "unit": "", "bounds": {"quick": [0.25, 0.75]}}
+    narrow = {"says": "The error is", "unit": "px", "bounds": {"quick": {"SynthHAND": [10, 16]}}}
+    wide = {"says": "PCK@0.2 is", "unit": "", "bounds": {"quick": {"SynthHAND": [0.25, 0.75]}}}
     assert found("An error of 14.4 px.", claims=[narrow]) == []
     assert found("An error of 16.1 px.", claims=[narrow]) == [("16.1", "px")]
     assert found("A PCK of 0.48.", claims=[wide]) == [("0.48", "score")]
