@@ -64,7 +64,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"keypoints", "heatmaps", "losses", "download", "storage", "devices"},
+    {"keypoints", "heatmaps", "losses", "download", "storage", "devices", "memory"},
     {"framing"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
