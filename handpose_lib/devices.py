@@ -27,13 +27,14 @@ def half_precision(device: torch.device, wanted: str = "auto") -> torch.dtype | 
     """The type of 16 bits to multiply in, None for float32.
 
     "auto" takes what a GPU is fast in (bfloat16, on older ones such as the T4 float16) and float32 elsewhere.
-    "bfloat16" pays off on processors that multiply it too (AVX-512 BF16 or AMX: about 1.7 times as fast).
+    "bfloat16" pays off on processors that multiply it too (AVX-512 BF16 or AMX: about 1.7 times as fast). A GPU that
+    only emulates it (PyTorch calls that "supported") gets float16 for it.
     """
-    if wanted != "auto":
-        return {"float32": None, "bfloat16": torch.bfloat16}[wanted]
-    if device.type != "cuda":
+    if wanted == "float32" or (wanted == "auto" and device.type != "cuda"):
         return None
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return torch.float16
+    return torch.bfloat16
 
 
 def keep_freed_memory() -> bool:
