@@ -175,6 +175,14 @@ def find_tree(folder: str | Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+def is_fetched(root: str | Path) -> bool:
+    """Whether FreiHAND's training part lies in `root`: unpacked here with nothing lost since, or put there by hand."""
+    root = Path(root).expanduser()
+    if any((root / name).exists() for name in OWN_FILES):
+        return _is_unpacked(root, TRAINING_ZIP)
+    return find_tree(root) is not None
+
+
 def fetch_freihand(
     root: str | Path = "data/FreiHAND_pub_v2",
     evaluation: bool = True,
@@ -207,6 +215,7 @@ def fetch_freihand(
     given = {name: Path(path).expanduser() for path in zips for name in _parts_of(Path(path).expanduser())}
     root.mkdir(parents=True, exist_ok=True)
     names = [TRAINING_ZIP, EVALUATION_ZIP] if evaluation else [TRAINING_ZIP]
+    _marker(root).touch()  # from now on, what lies here may be half unpacked
     with lock_for(root / "fetch"):
         if given:
             for path in dict.fromkeys(given.values()):

@@ -115,3 +115,9 @@ PRESETS: dict[str, TrainSettings] = {
     # and the schedule is counted in passes over the poses. 100 epochs of 27,440 hands are 21,400 steps.
     "full": TrainSettings(one_version=True),
 }  # fmt: skip
+NOTEBOOK_PRESETS = ("quick", "full")  # those that a notebook can run on
+
+
+def rehearsal(settings: TrainSettings) -> TrainSettings:
+    """The settings cut short, so that a processor walks all the way in minutes; what they score means nothing."""
+    return dataclasses.replace(settings, framing=Framing(48), width=8, batch_size=16, epochs=2)

@@ -22,6 +22,9 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nothing that a test derives is left beside the data or in the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["HANDPOSE_CACHE"] = str(folder)
+    os.environ["HANDPOSE_PRESET"] = "quick"  # whatever was chosen in chapter 00 of this checkout
+    for name in ("HANDPOSE_RUNS", "HANDPOSE_FREIHAND_ROOT", "HANDPOSE_REHEARSAL"):
+        os.environ.pop(name, None)
     return folder
 
 

@@ -17,8 +17,9 @@ def test_an_unknown_preset_is_an_error_that_lists_the_known(monkeypatch):
 
 def test_start_says_preset_device_data_and_time(capsys):
     started = course.start(1)
-    line = capsys.readouterr().out.strip()
-    assert line.startswith("Chapter 1 · preset quick · ") and "hands" in line and "min" in line and "\n" not in line
+    line, place = capsys.readouterr().out.strip().split("\n")
+    assert line.startswith("Chapter 1 · preset quick · ") and "hands" in line and "min" in line
+    assert place == "results go to runs/", "no path of this machine, since outputs are stored"
     assert started.dataset("test").num_hands == started.dataset("train").num_hands
 
 
@@ -79,9 +80,9 @@ def test_a_claims_bounds_are_those_of_preset_and_data(one_claim, monkeypatch, ti
 def test_freihand_may_lie_one_folder_too_deep(monkeypatch, tmp_path: Path):
     inner = make_tree(tmp_path / "FreiHAND_pub_v2" / "FreiHAND_pub_v2", hands=3, images=False)
     monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(inner.parent))
-    assert presets.find_data("full") == (inner, "FreiHAND")
+    assert datasets.find_data("full") == (inner, "FreiHAND")
     monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(tmp_path / "nowhere"))
-    assert presets.freihand_root() == tmp_path / "nowhere", "an error must name the folder that was asked for"
+    assert datasets.freihand_root() == tmp_path / "nowhere", "an error must name the folder that was asked for"
 
 
 def test_every_claim_is_proved_in_the_notebook_that_it_names():

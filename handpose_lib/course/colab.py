@@ -1,0 +1,74 @@
+"""What differs on Google Colab: a machine that is lent for some hours, and a Google Drive that stays."""
+
+import importlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from handpose_lib.devices import half_precision
+from handpose_lib.storage import base_folder, drive_folder
+
+CHOOSE_GPU = (
+    "On Colab: menu Runtime > Change runtime type > T4 GPU > Save. That starts another machine, so run this notebook "
+    "again from the top. Where no GPU is to be had, try again later, or go on with the preset quick."
+)
+
+
+def on_colab() -> bool:
+    """Whether this notebook runs on Google Colab."""
+    return "google.colab" in sys.modules
+
+
+def mount_drive() -> Path:
+    """The folder for results in your Google Drive; the Drive is mounted first, for which Colab asks your permission.
+
+    Raises:
+        OSError: there is no Drive here, or it was not mounted.
+    """
+    home = drive_folder() / "MyDrive"
+    if not home.is_dir():
+        if not on_colab():
+            raise OSError(
+                f"{home} is not there, and this is not Colab: give a folder for the results instead of 'drive'"
+            )
+        importlib.import_module("google.colab.drive").mount(str(drive_folder()))
+    if not home.is_dir():
+        raise OSError(f"{home} is not there: the Drive was not mounted. Run the cell again and allow the access")
+    return home / "handpose"
+
+
+def upload_pictures(folder: str | Path = "uploads") -> list[Path]:
+    """On Colab, a button that copies pictures from your computer or phone into `folder`; elsewhere, a hint."""
+    if not on_colab():
+        print("An upload button is there on Colab only; here, give the picture's path.")
+        return []
+    uploaded = importlib.import_module("google.colab.files").upload()  # {name: bytes}
+    folder = base_folder() / folder
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / Path(name).name for name in uploaded]
+    for path, content in zip(paths, uploaded.values(), strict=True):
+        path.write_bytes(content)
+    print(f"{len(paths)} uploaded to {folder}" if paths else "nothing was uploaded")
+    return paths
+
+
+def describe_machine(device: torch.device) -> list[str]:
+    """Lines that say what this machine has: GPU or processor, memory, free disk."""
+    lines = []
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        kind = str(half_precision(device)).removeprefix("torch.")
+        lines.append(f"GPU: {properties.name}, {properties.total_memory / 1e9:.1f} GB, trains in {kind}")
+    elif device.type == "mps":
+        lines.append("GPU: the one of this Mac")
+    else:
+        lines.append(f"no GPU, {os.cpu_count()} processor cores: right for the preset quick, not for full")
+        lines += [CHOOSE_GPU] if on_colab() else []
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        lines.append(f"memory: {memory / 1e9:.0f} GB")
+    lines.append(f"free disk: {shutil.disk_usage(base_folder()).free / 1e9:.0f} GB")
+    return lines
