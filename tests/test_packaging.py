@@ -65,7 +65,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 FLOORS = [
     {"keypoints", "heatmaps", "losses", "download", "storage", "devices", "memory"},
-    {"framing"},
+    {"framing", "cache"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
     {"evaluate", "train", "predict", "conventional"},
