@@ -1,25 +1,24 @@
 """The command line: `handpose data | train | evaluate | predict | reproduce | bench | figures`."""
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 
 from handpose_lib import bench, download, figures, plots
 from handpose_lib import train as train_command
+from handpose_lib.answers import answer_files, files_of
 from handpose_lib.datasets import find_data, freihand_root
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.heatmaps import METHODS
-from handpose_lib.predict import HandPosePredictor, bundled_weights, picture_files, read_picture
-from handpose_lib.storage import atomic_path, checkout_root, runs_folder
+from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.storage import checkout_root, runs_folder
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
 from handpose_lib.train import chosen_settings, train_or_load
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"handpose: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
-        print(f"handpose: {stop or 'stopped'}", file=sys.stderr)
+        print(f"handpose: {str(stop) or 'stopped'}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -226,33 +225,13 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    files = [file for given in options.images for file in picture_files(given)]
+    out = options.out.expanduser()
+    files = files_of(options.images, out)
     predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
-    options.out.mkdir(parents=True, exist_ok=True)
-    plots.use_style()
-    found, failures = {}, []
-    for first in range(0, len(files), predictor.batch_size):
-        pictures = {}
-        for file in files[first : first + predictor.batch_size]:
-            try:
-                pictures[file] = read_picture(file)
-            except (OSError, ValueError) as error:
-                failures.append(error)
-        answers = predictor(list(pictures.values())) if pictures else ((), ())
-        for (file, picture), keypoints, confidence in zip(pictures.items(), *answers, strict=True):
-            figure, ax = plt.subplots(figsize=(6, 6))
-            plots.draw_hand(picture, keypoints, ax, f"{file.name}, confidence {confidence.mean():.2f}")
-            figure.savefig(options.out / f"{len(found):04d}_{file.stem}.png")
-            plt.close(figure)
-            found[str(file)] = {
-                "keypoints": keypoints.numpy().round(2).tolist(),
-                "confidence": confidence.numpy().round(3).tolist(),
-            }
-    with atomic_path(options.out / "keypoints.json") as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
-    print(f"{len(found)} pictures: keypoints.json (px of each picture) and drawings in {options.out}")
+    count, failures = answer_files(files, predictor, out)
+    print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
     if failures:
-        raise ValueError(f"{len(failures)} pictures left out: {'; '.join(map(str, failures))}")
+        raise ValueError(f"{len(failures)} pictures left out: {'; '.join(failures)}")
 
 
 def _figures(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ Ground truth is the projected keypoint itself, never one decoded from a target h
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
-from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
 from handpose_lib.predict import HandPosePredictor, framing_of, points_on_input
+from handpose_lib.unet import evaluating
 
 BOXES = ("found", "truth")
 
@@ -42,20 +43,18 @@ def predict_keypoints(
         keypoints (M, 21, 2) float32 in px of the 224 image and confidence (M, 21), on the CPU.
     """
     half = half_precision(batches.device)
-    was_training = model.training
-    model.eval()
     keypoints, confidence = [], []
-    for batch in batches.in_order():
-        images, from_full = batch.images, batch.from_full
-        if change is not None:
-            changes = change.to(images).expand(len(images), 2, 3)
-            images, from_full = warp_images(images, changes), compose(changes, from_full)
-        with torch.autocast(batches.device.type, half, enabled=half is not None):
-            heatmaps = model(images)
-        found, peak = points_on_input(heatmaps.float(), batches.framing, method)
-        keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
-        confidence.append(peak.cpu())
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches.in_order():
+            images, from_full = batch.images, batch.from_full
+            if change is not None:
+                changes = change.to(images).expand(len(images), 2, 3)
+                images, from_full = warp_images(images, changes), compose(changes, from_full)
+            with torch.autocast(batches.device.type, half, enabled=half is not None):
+                heatmaps = model(images)
+            found, peak = points_on_input(heatmaps.float(), batches.framing, method)
+            keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
+            confidence.append(peak.cpu())
     return torch.cat(keypoints), torch.cat(confidence)
 
 
@@ -209,21 +208,19 @@ def evaluate(
         )
     if boxes not in BOXES:
         raise ValueError(f"boxes is {boxes!r}: choose one of {', '.join(BOXES)}")
-    files = [dataset.image_path(index) for index in range(len(dataset))]
+    images = [partial(dataset.read, index) for index in range(len(dataset))]  # read when their turn comes
     if not isinstance(model, nn.Module):
         if boxes == "truth":
             raise ValueError("a predictor finds its boxes itself: give the network alone to score it on true boxes")
         crops = getattr(getattr(model, "framing", None), "crop", True)
-        return make_report(dataset, *model(files), boxes="found" if crops else "none")
+        return make_report(dataset, *model(images), boxes="found" if crops else "none")
     framing = framing or framing_of(model)
     device = torch.device(device) if device else next(model.parameters()).device
     if not framing.crop:
         batches = HandBatches(dataset, framing, min(batch_size, len(dataset)), device=device)
         return make_report(dataset, *predict_keypoints(model, batches, method))
-    training = model.training
     predictor = HandPosePredictor(model, device, framing, method=method, batch_size=batch_size)
-    found = predictor(files) if boxes == "found" else _look_at_true_boxes(predictor, dataset)
-    model.train(training)
+    found = predictor(images) if boxes == "found" else _look_at_true_boxes(predictor, dataset)
     return make_report(dataset, *found, boxes=boxes)
 
 
@@ -231,7 +228,7 @@ def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND) -> tupl
     """One look at crops around the true keypoints: keypoints (M, 21, 2) px of the 224 image, confidence (M, 21)."""
     keypoints, confidence = [], []
     for index in torch.arange(len(dataset)).split(predictor.batch_size):
-        pictures = [read_image(dataset.image_path(int(i))).permute(1, 2, 0).numpy() for i in index]
+        pictures = [dataset.read(int(i)).permute(1, 2, 0).numpy() for i in index]
         views = predictor.framing.around(torch.from_numpy(dataset.keypoints[index]))
         found, sure = predictor.look(pictures, views)
         keypoints.append(found)

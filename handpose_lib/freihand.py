@@ -9,18 +9,19 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
 from handpose_lib.cache import cached_arrays, fingerprint
+from handpose_lib.checksums import checksum, read_checksums
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.pictures import decode_jpeg, orientation
 from handpose_lib.storage import derived_folder
 
 VERSIONS: tuple[str, ...] = ("gs", "hom", "sample", "auto")  # green screen, and three ways to swap the background
@@ -68,23 +69,39 @@ def split_rows(num_hands: int, split: str) -> range:
     return {"train": range(train_end), "val": range(train_end, val_end), "test": range(val_end, num_hands)}[split]
 
 
-def read_image(path: str | Path) -> torch.Tensor:
-    """One image of the set, uint8 (3, 224, 224) RGB; ValueError when it is damaged or of another size."""
+def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
+    """One image of the set as it is stored.
+
+    Args:
+        path: a JPEG of 224×224 px.
+        expected: the file's CRC-32, where it is known.
+
+    Returns: uint8 (3, 224, 224) RGB.
+    Raises: ValueError when the file is damaged, of another size, or turned by an EXIF entry: keypoints are of the
+        stored pixels, and whoever obeys the entry would see another picture.
+    """
     try:
         encoded = Path(path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: {UNPACK_AGAIN}") from None
-    # Decoders fill what is missing with grey and may not tell: a whole JPEG has an end marker after its last scan.
-    whole = encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda") > 0
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags) if whole else None
-    if image is None:
-        raise ValueError(f"{path} ({len(encoded):,} bytes) is no whole JPEG: delete it and unpack the data set again")
+    try:
+        if expected is not None and checksum(encoded) != expected:
+            raise ValueError("it is not as it was written")
+        image = decode_jpeg(encoded)
+        turn = orientation(encoded)
+    except Exception as error:
+        todo = "delete it and unpack the data set again"
+        raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is no whole JPEG: {todo}") from error
+    if turn != 1:
+        raise ValueError(
+            f"{path} has the EXIF orientation {turn}, so viewers turn it and its keypoints don't fit what they show: "
+            "store the pixels as they should be seen, without the entry"
+        )
     if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
         size = f"{image.shape[1]}×{image.shape[0]}"
         raise ValueError(f"{path} is {size}, not {IMAGE_SIZE}×{IMAGE_SIZE}: it is no image of this data set")
     # In numpy: on busy cores torch's threads would make this copy take ten times as long as the decoding.
-    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR (H, W, 3) -> RGB (3, H, W)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (H, W, 3) -> (3, H, W)
 
 
 class FreiHAND(VisionDataset):
@@ -153,8 +170,17 @@ class FreiHAND(VisionDataset):
         """File of an item's image."""
         return self.root / self._part / "rgb" / f"{self.ids[index]:08d}.jpg"
 
+    def read(self, index: int) -> torch.Tensor:
+        """An item's image, uint8 (3, 224, 224) RGB; see `read_image`."""
+        path = self.image_path(index)
+        return read_image(path, self._checksums.get(f"{self._part}/rgb/{path.name}"))
+
+    @cached_property
+    def _checksums(self) -> dict[str, int]:
+        return read_checksums(self.root)
+
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
-        image = tv_tensors.Image(read_image(self.image_path(index)))
+        image = tv_tensors.Image(self.read(index))
         target: dict[str, Any] = {"id": int(self.ids[index]), "version": str(self.version_names[index])}
         target["K"] = torch.tensor(self.K[index])
         if self.keypoints is not None:

@@ -21,7 +21,7 @@ from handpose_lib import augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
-from handpose_lib.freihand import IMAGE_SIZE, FreiHAND, read_image
+from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.storage import derived_folder
 
 FULL_SIZE = (IMAGE_SIZE, IMAGE_SIZE)  # (H, W) of a data set's images
@@ -51,7 +51,7 @@ def _decode_all(dataset: FreiHAND, name: str, progress: bool, array: np.ndarray)
 
 
 def _decode_into(array: np.ndarray, dataset: FreiHAND, index: int) -> None:
-    image = read_image(dataset.image_path(index))  # (3, 224, 224) uint8
+    image = dataset.read(index)  # (3, 224, 224) uint8
     if array.shape[-1] != image.shape[-1]:
         image = interpolate(image[None], size=array.shape[2:], mode="bilinear", antialias=True)[0]
     array[index] = image.numpy()

@@ -68,7 +68,9 @@ def draw_hand(
     if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[-1] != 3:
         pixels = pixels.transpose(1, 2, 0)
     ax.imshow(pixels)  # imshow puts pixel centres at whole numbers, as the keypoints' convention does
-    ax.set(xticks=[], yticks=[], title=title or "")
+    ax.set(xticks=[], yticks=[])
+    # A file's name is text: no formula between two dollars, and a byte that is no character is shown as a mark.
+    ax.set_title((title or "").encode("utf-8", "replace").decode(), parse_math=False)
     ax.set_xlim(-0.5, pixels.shape[1] - 0.5)
     ax.set_ylim(pixels.shape[0] - 0.5, -0.5)
     sns.despine(ax=ax, left=True, bottom=True)

@@ -8,11 +8,10 @@ the whole picture, in all four quarter turns; each further pass a square around 
 the fingers point up, as the network saw most hands in training. Told in `notebooks/08_inference.ipynb`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,14 @@ from handpose_lib.augment import normalize
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
+from handpose_lib.pictures import picture_files, read_picture, read_reduced, to_rgb
 from handpose_lib.storage import bundled_file
-from handpose_lib.unet import load_model
+from handpose_lib.unet import evaluating, load_model
 
-Picture = np.ndarray | Tensor | str | Path
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+__all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files", "points_on_input", "read_picture"]
+
+Picture = np.ndarray | Tensor | str | Path | Callable
+MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pictures in training
 
@@ -81,7 +83,7 @@ class HandPosePredictor:
                 "framing with a crop"
             )
         self.device = torch.device(device) if device else next(model.parameters()).device
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device)
         self.mirrored, self.method, self.batch_size = mirrored, method, batch_size
 
     @classmethod
@@ -105,11 +107,11 @@ class HandPosePredictor:
     ) -> tuple[Tensor, Tensor]:
         """Keypoints (N, 21, 2) float32 in px of each picture, and a confidence (N, 21) from 0 to 1, on the CPU.
 
-        Files are read when their turn comes, so a list of many need not fit in memory.
+        Files are read when their turn comes, so a list of many need not fit in memory; large JPEGs are decoded small.
 
         Args:
-            images: one picture or a list: a file, an RGB array (H, W, 3) or tensor (3, H, W), uint8, or an image of
-                Pillow's, of any size.
+            images: one picture or a list: a file, an RGB array (H, W, 3) or tensor (3, H, W), uint8, an image of
+                Pillow's, of any size, or a function that returns one of these when its turn comes.
             boxes: (N, 4) left, top, right, bottom in px, where a detector says that the hands are; the first pass then
                 looks there instead of at the whole picture.
 
@@ -118,11 +120,13 @@ class HandPosePredictor:
         entries = _entries(images)
         corners = None if boxes is None else _corners(boxes, len(entries))
         keypoints, confidence = [], []
-        for first in range(0, len(entries), self.batch_size):
-            part = slice(first, first + self.batch_size)
-            pictures = [_picture(entry, f"picture {first + i}") for i, entry in enumerate(entries[part])]
-            found, sure = self._all_looks(pictures, None if corners is None else corners[part])
-            keypoints.append(found)
+        done = 0
+        for pictures, factors in _batches(entries, self.batch_size):
+            part = slice(done, done + len(pictures))
+            done += len(pictures)
+            own = None if corners is None else _resized(corners[part], 1 / factors)
+            found, sure = self._all_looks(pictures, own)
+            keypoints.append(_resized(found, factors))
             confidence.append(sure)
         return torch.cat(keypoints), torch.cat(confidence)
 
@@ -180,7 +184,7 @@ class HandPosePredictor:
         total = 0
         for flipped in (False, True) if self.mirrored else (False,):
             view = images.flip(-1) if flipped else images
-            with torch.autocast(self.device.type, half, enabled=half is not None):
+            with evaluating(self.model), torch.autocast(self.device.type, half, enabled=half is not None):
                 seen = self.model(view.contiguous(memory_format=torch.channels_last)).float()
             total = total + (seen.flip(-1) if flipped else seen)
         return total / (2 if self.mirrored else 1)
@@ -227,7 +231,7 @@ def _corners(boxes: Any, count: int) -> Tensor:
 
 def _entries(images: Any) -> list[Any]:
     """What was given, as a list of single pictures."""
-    single = isinstance(images, str | Path) or _is_pillows(images)
+    single = isinstance(images, str | Path) or callable(images) or _is_pillows(images)
     single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:
@@ -235,16 +239,43 @@ def _entries(images: Any) -> list[Any]:
     return entries
 
 
+def _batches(entries: Sequence[Any], batch_size: int) -> Iterator[tuple[list[np.ndarray], Tensor]]:
+    """Pictures in parts that fit in memory, with how many px of its file one px of each is wide and high: (N, 2)."""
+    pictures, factors, pixels = [], [], 0
+    for number, entry in enumerate(entries):
+        picture, factor = _reduced(entry, f"picture {number}")
+        pictures.append(picture)
+        factors.append(factor)
+        pixels += picture.shape[0] * picture.shape[1]
+        if len(pictures) == batch_size or pixels >= MOST_PIXELS_AT_ONCE:
+            yield pictures, torch.tensor(factors)
+            pictures, factors, pixels = [], [], 0
+    if pictures:
+        yield pictures, torch.tensor(factors)
+
+
+def _resized(points: Tensor, factors: Tensor) -> Tensor:
+    """Points (N, P, 2) of pictures that become (N, 2) times as large."""
+    return torch.where(factors[:, None] == 1, points, (points + 0.5) * factors[:, None] - 0.5)
+
+
+def _reduced(entry: Any, name: str) -> tuple[np.ndarray, tuple[float, float]]:
+    """As `_picture`, but large files are read small; with how much smaller in width and height."""
+    return read_reduced(entry) if isinstance(entry, str | Path) else (_picture(entry, name), (1.0, 1.0))
+
+
 def _is_pillows(entry: Any) -> bool:
-    """Whether this is an image of Pillow's, which need not be installed."""
-    return hasattr(entry, "convert") and hasattr(entry, "__array_interface__")
+    """Whether this is an image of Pillow's, or of something that behaves like one."""
+    return hasattr(entry, "convert") and hasattr(entry, "getexif")
 
 
 def _picture(entry: Any, name: str) -> np.ndarray:
+    if callable(entry):
+        entry = entry()
     if isinstance(entry, str | Path):
         return read_picture(entry)
     if _is_pillows(entry):
-        entry = np.asarray(entry.convert("RGB"))
+        entry = np.asarray(to_rgb(entry))
     if isinstance(entry, Tensor):
         entry = entry.detach().cpu().numpy()
         entry = entry.transpose(1, 2, 0) if entry.ndim == 3 and entry.shape[0] == 3 else entry
@@ -258,26 +289,3 @@ def _picture(entry: Any, name: str) -> np.ndarray:
     if entry.dtype != np.uint8:
         raise TypeError(f"{name} is {entry.dtype}: give uint8 from 0 to 255 (a float image from 0 to 1: times 255)")
     return entry
-
-
-def read_picture(path: str | Path) -> np.ndarray:
-    """A picture file as RGB uint8 (H, W, 3), turned as its EXIF data say; grey and transparent ones become RGB."""
-    try:
-        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise ValueError(f"{path} is no picture that OpenCV can read: save it as JPEG or PNG")
-    return np.ascontiguousarray(image[..., ::-1])
-
-
-def picture_files(path: str | Path) -> list[Path]:
-    """The file itself, or the pictures in a folder, sorted by name; ValueError for a folder without any."""
-    path = Path(path)
-    if not path.is_dir():
-        return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{path} holds no pictures ({', '.join(SUFFIXES)}): give files, or another folder")
-    return found

@@ -5,6 +5,8 @@ convolutions and bilinear upsampling: `width` channels at full resolution, twice
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,18 @@ class UNet2DHandPose(nn.Module):
             x = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat((skips.pop(), x), dim=1))
         return self.head(x)  # (B, num_keypoints, H, W)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every part of the model is then in the mode again that it came in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:

@@ -4,6 +4,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -381,7 +382,7 @@ def test_every_truncation_of_an_image_is_noticed(tree):
 
 def test_an_image_of_another_size_or_kind_is_named(tree):
     data = FreiHAND(tree)
-    module.cv2.imwrite(str(data.image_path(0)), np.zeros((128, 225, 3), np.uint8))
+    cv2.imwrite(str(data.image_path(0)), np.zeros((128, 225, 3), np.uint8))
     data.image_path(1).write_text("hello")
     data.image_path(2).unlink()
     with pytest.raises(ValueError, match=r"00000000\.jpg is 225×128, not 224×224"):
@@ -394,7 +395,7 @@ def test_an_image_of_another_size_or_kind_is_named(tree):
 
 def test_a_grey_jpeg_becomes_three_channels(tree):
     data = FreiHAND(tree)
-    module.cv2.imwrite(str(data.image_path(0)), np.full((224, 224), 77, np.uint8))
+    cv2.imwrite(str(data.image_path(0)), np.full((224, 224), 77, np.uint8))
     assert data[0][0].shape == (3, 224, 224) and (data[0][0] == 77).all()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 from trees import make_tree
 
-from handpose_lib import loader
+from handpose_lib import freihand, loader
 from handpose_lib.augment import Augmentation, normalize
 from handpose_lib.framing import Framing, warp_keypoints
 from handpose_lib.freihand import FreiHAND
@@ -27,8 +27,8 @@ def own_tree(tiny_root: Path, tmp_path: Path) -> Path:
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were decoded, in any order."""
     seen: list[Path] = []
-    original = loader.read_image
-    monkeypatch.setattr(loader, "read_image", lambda path: (seen.append(path), original(path))[1])
+    original = freihand.read_image
+    monkeypatch.setattr(freihand, "read_image", lambda path, *more: (seen.append(path), original(path, *more))[1])
     return seen
 
 

@@ -64,15 +64,15 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"keypoints", "heatmaps", "losses", "download", "storage", "devices", "memory"},
-    {"framing", "cache"},
+    {"keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
+    {"framing", "cache", "download"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
     {"evaluate", "train", "predict", "conventional"},
     {"plots"},
     {"recipes"},
     {"course"},
-    {"bench", "figures"},
+    {"bench", "figures", "answers"},
     {"cli"},
 ]
 
