@@ -7,21 +7,20 @@ length that the server announces and the CRC that the zip itself holds for each 
 import http.client
 import json
 import os
-import shutil
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
 
+from handpose_lib.checksums import differing, read_checksums
 from handpose_lib.storage import atomic_path, check_space, lock_for
+from handpose_lib.zips import progress_line, restore
 
 PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
 BASE_URL = "https://lmb.informatik.uni-freiburg.de/data/freihand/"
@@ -42,14 +41,21 @@ UNPACKED_PER_ZIPPED = 1.5  # an estimate for the check before the download; exac
 _DROPPED = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError)
 
 
-def download(url: str, path: str | Path, progress: bool = True) -> Path:
+def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b"") -> Path:
     """Download `url` to `path`, going on where an earlier attempt broke off; nothing is asked if `path` is there.
 
     What has arrived is kept as `path`.part, beside it `path`.part.json says of which version of the remote file (its
     ETag or Last-Modified, and length). Only the same version is continued; a changed one starts anew, and so does
     one from a server that can't send parts. A broken connection is tried again a few times, with growing pauses.
 
-    Raises: ConnectionError when it keeps breaking off (the part stays), OSError for a refusal or a full disk.
+    Args:
+        url: of the file.
+        path: where to write it.
+        progress: show a bar.
+        magic: what the file must begin with; an answer that does not is refused, and what has arrived stays.
+
+    Raises: ConnectionError when it keeps breaking off (the part stays), OSError for a refusal, for a web page in the
+        place of the file, or for a full disk.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -57,7 +63,7 @@ def download(url: str, path: str | Path, progress: bool = True) -> Path:
         most, failures = -1, 0
         while not path.exists():
             try:
-                _continue(url, part, progress)
+                _continue(url, part, progress, magic)
                 part.replace(path)
                 _note_of(part).unlink(missing_ok=True)
             except _DROPPED as error:
@@ -76,7 +82,7 @@ def download(url: str, path: str | Path, progress: bool = True) -> Path:
     return path
 
 
-def _continue(url: str, part: Path, progress: bool) -> None:
+def _continue(url: str, part: Path, progress: bool, magic: bytes) -> None:
     """One request: the rest of `part`, or all of it; returns when it is whole."""
     note = _read_note(_note_of(part))
     start = _size(part) if note.get("url") == url and note.get("validator") else 0
@@ -101,6 +107,8 @@ def _continue(url: str, part: Path, progress: bool) -> None:
         if response.status != 206:  # all of it: the file changed, or the server can't send parts
             start = 0
         length = found["length"]
+        block = response.read1(CHUNK)
+        _check_answer(url, response.headers, block, b"" if start else magic, part)
         if length is not None:
             check_space(part.parent, length - start, f"the download of {url}")
         with part.open("ab" if start else "wb") as file:
@@ -108,21 +116,25 @@ def _continue(url: str, part: Path, progress: bool) -> None:
                 _note_of(part).write_text(json.dumps(found))
             shown = {"total": length, "initial": start, "unit": "B", "unit_scale": True}
             with progress_line(f"download {part.stem}", progress, **shown) as bar:
-                while block := response.read(CHUNK):
+                while block:  # read1: what has arrived is written at once, a break then costs nothing
                     file.write(block)
                     bar.update(len(block))
+                    block = response.read1(CHUNK)
     if length is not None and _size(part) != length:
         raise ConnectionError(f"{_size(part):,} of {length:,} bytes arrived")
 
 
-def progress_line(what: str, shown: bool = True, **options: Any) -> tqdm:
-    """A bar on standard output, one line of text that is written over: in a terminal, and below a notebook's cell.
-
-    Where nobody looks (a log file), it is written every ten seconds only.
-    """
-    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
-    pause = 0.5 if watched else 10.0
-    return tqdm(desc=what, disable=not shown, file=sys.stdout, mininterval=pause, ncols=100, **options)
+def _check_answer(url: str, headers: Any, begin: bytes, magic: bytes, part: Path) -> None:
+    """OSError where a server answers with something else than the file, such as a page that asks to log in."""
+    kind = headers.get_content_type() if headers.get("Content-Type") else ""
+    text = begin[:512].lstrip().lower()
+    kept = f"the {_size(part):,} bytes that arrived before are kept" if _size(part) else "nothing was written"
+    if kind == "text/html" or text.startswith((b"<!doctype html", b"<html")):
+        raise OSError(f"{url} answers with a web page, not with the file: open it in a browser to see why; {kept}")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise OSError(f"{url} is sent compressed ({headers['Content-Encoding']}), which was not asked for; {kept}")
+    if not begin.startswith(magic):
+        raise OSError(f"{url} answers with something that is no zip: open it in a browser to see why; {kept}")
 
 
 def _fits(response: Any, found: dict, note: dict, start: int) -> bool:
@@ -194,7 +206,8 @@ def fetch_freihand(
 ) -> Path:
     """Download FreiHAND, check it and unpack it into `root`, which `FreiHAND(root)` then opens; returns `root`.
 
-    Each step that is done is not done again: call it after any interruption, or after deleting a damaged file.
+    Each step that is done is not done again: call it after any interruption. What lies there is compared with the
+    checksums of the zip, and what is damaged or gone is restored from it: call it when a file is damaged.
 
     Args:
         root: folder to make; the zips lie in it too, while they are kept.
@@ -235,11 +248,26 @@ def fetch_freihand(
 
 
 def _fetch_missing(root: Path, names: Sequence[str], base_url: str, progress: bool) -> None:
-    """Download and unpack those of the zips whose files are not all there."""
-    sources = {name: f"{base_url.rstrip('/')}/{name}" for name in names if not _is_unpacked(root, name)}
+    """Download (where it is not kept) and unpack those of the zips whose files are not all there and whole."""
+    sources = {name: f"{base_url.rstrip('/')}/{name}" for name in names if not _is_whole(root, name, progress)}
     check_space(root, sum(_bytes_to_come(url, root / name) for name, url in sources.items()), "FreiHAND")
     for name, url in sources.items():
-        unpack(download(url, root / name, progress), root, progress)
+        path = download(url, root / name, progress, magic=b"PK")
+        if name not in _parts_of(path):
+            raise ValueError(f"{path} is not FreiHAND's zip of that name: delete it and run again")
+        unpack(path, root, progress)
+
+
+def unpack(zip_path: str | Path, root: str | Path, progress: bool = True, parts: Sequence[str] = ()) -> None:
+    """Check every CRC of a zip, then unpack it into `root`; files that are there and whole are left as they are.
+
+    A single folder around everything is dropped. `parts` are the names of the zips that this one stands for (its own
+    name, by default). Raises ValueError naming the member that is damaged or leads out.
+    """
+    zip_path, root = Path(zip_path), Path(root)
+    paths = restore(zip_path, root, progress, forbidden={TRAINING_ZIP, EVALUATION_ZIP})
+    for name in parts or [zip_path.name]:
+        _mark_unpacked(root, name, paths)
 
 
 def _parts_of(zip_path: Path) -> list[str]:
@@ -247,71 +275,16 @@ def _parts_of(zip_path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(zip_path) as archive:
             names = {PurePosixPath(name).name for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{zip_path} is no whole zip file ({error}): get it again") from error
     except FileNotFoundError:
         raise FileNotFoundError(f"{zip_path} is not there: give the path of FreiHAND's zip") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ValueError(f"{zip_path} is no whole zip file ({error}): delete it and get it again") from error
     parts = [TRAINING_ZIP] if {"training_K.json", "training_xyz.json"} <= names else []
     # The large zip has the evaluation images, too; the labels are in the small one alone.
     parts += [EVALUATION_ZIP] if "evaluation_xyz.json" in names else []
     if not parts:
         raise ValueError(f"{zip_path} holds neither training_K.json nor evaluation_xyz.json: it is not FreiHAND's zip")
     return parts
-
-
-def unpack(zip_path: str | Path, root: str | Path, progress: bool = True, parts: Sequence[str] = ()) -> None:
-    """Check every CRC of a zip, then unpack it into `root`; files of the right size are left as they are.
-
-    A single folder around everything is dropped. `parts` are the names of the zips that this one stands for (its own
-    name, by default). Raises ValueError naming the member that is damaged or leads out.
-    """
-    zip_path, root = Path(zip_path), Path(root)
-    try:
-        with zipfile.ZipFile(zip_path) as archive:
-            targets = _targets(archive, zip_path)
-            _check_crcs(archive, zip_path, progress)
-            missing = [(info, root / path) for info, path in targets if not _has_size(root / path, info.file_size)]
-            check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
-            for info, target in progress_line(f"unpack {zip_path.name}", progress, iterable=missing, unit="file"):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(info) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, CHUNK)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{zip_path} is no whole zip file ({error}): delete it and run again") from error
-    for name in parts or [zip_path.name]:
-        _mark_unpacked(root, name, {path for _, path in targets})
-
-
-def _targets(archive: zipfile.ZipFile, zip_path: Path) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """Members that are files, each with its path below the root; none leads out of it."""
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    for info in members:
-        path = PurePosixPath(info.filename)
-        if path.is_absolute() or ".." in path.parts or any(mark in info.filename for mark in "\\:"):
-            raise ValueError(f"{zip_path} holds {info.filename!r}, which leads out of the folder: nothing was unpacked")
-    paths = [PurePosixPath(info.filename) for info in members]
-    tops = {path.parts[0] for path in paths}
-    if len(tops) == 1 and not tops & {"training", "evaluation"} and all(len(path.parts) > 1 for path in paths):
-        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
-    return list(zip(members, paths, strict=True))
-
-
-def _check_crcs(archive: zipfile.ZipFile, zip_path: Path, progress: bool) -> None:
-    """`ZipFile.testzip` with a progress bar."""
-    total = sum(info.file_size for info in archive.infolist())
-    with progress_line(f"check {zip_path.name}", progress, total=total, unit="B", unit_scale=True) as bar:
-        for info in archive.infolist():
-            try:
-                with archive.open(info) as member:
-                    while block := member.read(CHUNK):
-                        bar.update(len(block))
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                todo = "delete the zip and run again, it is downloaded anew"
-                raise ValueError(f"{zip_path}: {info.filename} is damaged ({error}): {todo}") from error
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
 
 
 def _marker(root: Path) -> Path:
@@ -332,6 +305,16 @@ def _is_unpacked(root: Path, name: str) -> bool:
     """Whether an archive was unpacked here, and nothing of it was deleted or cut since."""
     held = _read_note(_marker(root)).get(name)
     return held is not None and all(_measure(root / path) >= amount for path, amount in held.items())
+
+
+def _is_whole(root: Path, name: str, progress: bool) -> bool:
+    """Whether an archive was unpacked here, and each file of it is as it was then."""
+    if not _is_unpacked(root, name):
+        return False
+    held, sums = _read_note(_marker(root))[name], read_checksums(root)
+    own = [path for path in sums if path in held or path.rpartition("/")[0] in held]
+    checked = progress_line(f"check files of {name}", progress, iterable=own, unit="file")
+    return bool(own) and not differing(root, sums, checked)
 
 
 def _measure(path: Path) -> int:

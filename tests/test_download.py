@@ -2,14 +2,19 @@
 
 import http.server
 import io
+import socket
+import struct
 import threading
+import time
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from trees import make_tree
 
+from handpose_lib import checksums, storage, zips
 from handpose_lib import download as module
 from handpose_lib.download import EVALUATION_ZIP, TERMS, TRAINING_ZIP, download, fetch_freihand, unpack
 from handpose_lib.freihand import FreiHAND
@@ -204,7 +209,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path
 
 def test_a_full_disk_is_noticed_before_anything_is_written(server, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OSError, match="make room"):
         get(server, tmp_path)
     assert not (tmp_path / "a.bin.part").exists()
@@ -260,30 +265,80 @@ def test_without_evaluation_only_the_training_zip_is_fetched(freihand_server, tm
     assert (root / "evaluation_K.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["deleted image", "cut annotations"])
-def test_what_was_deleted_or_cut_comes_back_from_the_kept_zip(freihand_server, tmp_path, damage):
+def turned(data: bytes) -> bytes:
+    """The same length, another content, still a JPEG."""
+    other = cv2.imencode(".jpg", np.zeros((224, 224, 3), np.uint8))[1].tobytes()
+    return (other + bytes(len(data)))[: len(data)] if len(other) <= len(data) else data[::-1]
+
+
+DAMAGES = {
+    "deleted image": ("training/rgb/00000007.jpg", None),
+    "deleted image, and a file of the system beside it": ("training/rgb/00000007.jpg", None),
+    "empty image": ("training/rgb/00000007.jpg", lambda data: b""),
+    "cut image": ("training/rgb/00000007.jpg", lambda data: data[:-100]),
+    "another image of the same length": ("training/rgb/00000007.jpg", turned),
+    "one bit": ("training/rgb/00000007.jpg", lambda data: data[:900] + bytes([data[900] ^ 1]) + data[901:]),
+    "cut annotations": ("training_xyz.json", lambda data: b"[["),
+    "one byte of the annotations": ("training_xyz.json", lambda data: data[:4000] + b"x" + data[4001:]),
+    "zeros": ("evaluation_K.json", lambda data: bytes(len(data))),
+    "a folder in its place": ("evaluation/rgb/00000001.jpg", "folder"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_is_damaged_comes_back_from_the_kept_zip(freihand_server, tmp_path, damage):
     root = fetch(freihand_server, tmp_path / "d")
     count = len(freihand_server.requests)
-    if damage == "deleted image":
-        (root / "training/rgb/00000007.jpg").unlink()
+    name, change = DAMAGES[damage]
+    whole = (root / name).read_bytes()
+    if change is None or change == "folder":
+        (root / name).unlink()
+        (root / name).parent.joinpath(".DS_Store").write_bytes(b"x" if "beside" in damage else b"")
     else:
-        (root / "training_xyz.json").write_text("[[")
+        (root / name).write_bytes(change(whole))
+    if change == "folder":
+        (root / name).mkdir()
+        with pytest.raises(OSError, match=r"00000001\.jpg of .*zip can't be written to"):
+            fetch(freihand_server, root)
+        return
     fetch(freihand_server, root)
-    FreiHAND(root, "train")[7]
+    assert (root / name).read_bytes() == whole
+    assert len(FreiHAND(root, "train")) and len(freihand_server.requests) == count
+
+
+def test_without_the_kept_zip_what_is_damaged_is_downloaded_anew(freihand_server, tmp_path):
+    root = fetch(freihand_server, tmp_path / "d", evaluation=False, keep_zip=False)
+    assert not (root / TRAINING_ZIP).exists()
+    count = len(freihand_server.requests)
+    fetch(freihand_server, root, evaluation=False, keep_zip=False)
     assert len(freihand_server.requests) == count
+    (root / "training/rgb/00000007.jpg").write_bytes(b"")
+    fetch(freihand_server, root, evaluation=False, keep_zip=False)
+    assert len(freihand_server.requests) > count and FreiHAND(root, "train")[7]
+
+
+def test_the_data_set_notices_what_no_decoder_can(freihand_server, tmp_path):
+    root = fetch(freihand_server, tmp_path / "d", evaluation=False)
+    path = root / "training/rgb/00000000.jpg"
+    other = (root / "training/rgb/00000001.jpg").read_bytes()
+    path.write_bytes(other)  # a whole JPEG of another hand
+    with pytest.raises(ValueError, match=r"00000000\.jpg .*it is not as it was written"):
+        FreiHAND(root, "train")[0]
+    (root / checksums.NAME).write_text("[]")  # without checksums it can't be noticed
+    assert FreiHAND(root, "train")[0]
 
 
 def test_an_unpacking_that_was_interrupted_goes_on(freihand_server, tmp_path, monkeypatch):
-    real, calls = module.shutil.copyfileobj, []
+    real, calls = zips._write, []
 
-    def stops_at_the_seventh(source, file, length):
-        calls.append(file.name)
+    def stops_at_the_seventh(archive, info, target, zip_path):
+        calls.append(target)
         if len(calls) == 7:
-            file.write(source.read(10))
+            target.write_bytes(b"begun")
             raise KeyboardInterrupt
-        real(source, file, length)
+        real(archive, info, target, zip_path)
 
-    monkeypatch.setattr(module.shutil, "copyfileobj", stops_at_the_seventh)
+    monkeypatch.setattr(zips, "_write", stops_at_the_seventh)
     with pytest.raises(KeyboardInterrupt):
         fetch(freihand_server, tmp_path / "d", evaluation=False)
     fetch(freihand_server, tmp_path / "d", evaluation=False)
@@ -311,10 +366,120 @@ def test_a_damaged_member_is_named_and_nothing_is_unpacked(freihand_server, tmp_
     assert len(FreiHAND(fetch(freihand_server, tmp_path / "d"), "train")) == 12
 
 
-def test_a_page_in_place_of_the_zip_is_an_error_that_says_what_to_do(freihand_server, tmp_path):
-    freihand_server.files[TRAINING_ZIP] = b"<html>Please log in</html>"
-    with pytest.raises(ValueError, match=r"no whole zip file.*delete it and run again"):
-        fetch(freihand_server, tmp_path / "d")
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"\n<!DOCTYPE html>", b'{"error": 1}', b""])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_page_in_place_of_the_zip_is_refused_and_costs_nothing_that_arrived(freihand_server, tmp_path, page, begun):
+    whole = freihand_server.files[TRAINING_ZIP]
+    if begun:
+        freihand_server.cut = [1000, 0, 0, 0, 0, 0]
+        with pytest.raises(ConnectionError):
+            fetch(freihand_server, tmp_path / "d", evaluation=False)
+        freihand_server.cut, freihand_server.ranges = [], False
+    freihand_server.files[TRAINING_ZIP] = page or b"x"
+    with pytest.raises(OSError, match=r"answers with (a web page|something that is no zip)"):
+        fetch(freihand_server, tmp_path / "d", evaluation=False)
+    part = tmp_path / "d" / f"{TRAINING_ZIP}.part"
+    assert (part.stat().st_size if part.exists() else 0) == (1000 if begun else 0)
+    freihand_server.files[TRAINING_ZIP], freihand_server.ranges = whole, True
+    assert len(FreiHAND(fetch(freihand_server, tmp_path / "d", evaluation=False), "train")) == 12
+
+
+def test_what_arrived_before_a_reset_is_kept(tmp_path, monkeypatch):
+    data, asked = np.random.default_rng(1).bytes(3_000_000), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+            asked.append(start)
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", '"one"')
+            self.send_header("Content-Length", str(len(data) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.end_headers()
+            self.wfile.write(data[start : start + 700_000])
+            self.wfile.flush()
+            time.sleep(0.3)  # what was sent is read before the reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        def handle_error(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "BACK_OFF", 0.001)
+    with Quiet(("127.0.0.1", 0), Handler) as served:
+        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        path = download(f"http://127.0.0.1:{served.server_port}/f", tmp_path / "f", progress=False)
+        served.shutdown()
+    assert path.read_bytes() == data and len(asked) < 12 and asked == sorted(asked)
+
+
+def header_field(data: bytes, name: str, local: dict[int, bytes], central: dict[int, bytes]) -> bytes:
+    """A zip with other bytes at these places of a member's two headers."""
+    changed = bytearray(data)
+    for mark, length_at, name_at, fields in ((b"PK\3\4", 26, 30, local), (b"PK\1\2", 28, 46, central)):
+        place = changed.find(mark)
+        while changed[place + name_at : place + name_at + len(name)] != name.encode():
+            place = changed.find(mark, place + 4)
+        assert struct.unpack("<H", changed[place + length_at : place + length_at + 2])[0] == len(name)
+        for at, value in fields.items():
+            changed[place + at : place + at + len(value)] = value
+    return bytes(changed)
+
+
+def short(value: int) -> bytes:
+    return struct.pack("<H", value)
+
+
+def added(data: bytes, name: str) -> bytes:
+    out = io.BytesIO(data)
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.writestr(name, "x")
+    return out.getvalue()
+
+
+NAME = "training_K.json"
+ODD_ZIPS = {
+    "encrypted": (lambda z: header_field(z, NAME, {6: short(1)}, {8: short(1)}), "is encrypted"),
+    "unknown method": (lambda z: header_field(z, NAME, {8: short(99)}, {10: short(99)}), "is damaged"),
+    "of a later version": (lambda z: header_field(z, NAME, {4: short(99)}, {6: short(99)}), "no whole zip file"),
+    "a name that is no text": (
+        lambda z: header_field(
+            added(z, "aXb"), "aXb", {6: short(0x800), 30: b"a\xff"}, {8: short(0x800), 46: b"a\xff"}
+        ),
+        "no whole zip file",
+    ),
+    "a file where a folder is": (lambda z: added(z, "training"), "no file of the data set"),
+    "itself": (lambda z: added(z, TRAINING_ZIP), "no file of the data set"),
+    "empty": (lambda z: b"PK\5\6" + bytes(18), "not FreiHAND's zip"),
+    "another": (lambda z: added(b"PK\5\6" + bytes(18), "readme.txt"), "not FreiHAND's zip"),
+    "cut": (lambda z: z[:-30], "no whole zip file"),
+    "wrong checksum": (lambda z: header_field(z, NAME, {14: b"abcd"}, {16: b"abcd"}), "is damaged"),
+    "wrong place": (lambda z: header_field(z, NAME, {}, {42: struct.pack("<I", 2**31 - 1)}), "is damaged|no whole zip"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ZIPS)
+def test_a_zip_that_is_not_as_it_should_be_is_named_in_one_sentence(freihand_server, tmp_path, kind):
+    change, words = ODD_ZIPS[kind]
+    freihand_server.files[TRAINING_ZIP] = change(freihand_server.files[TRAINING_ZIP])
+    with pytest.raises(ValueError, match=rf"(?s)FreiHAND_pub_v2\.zip.*({words})") as caught:
+        fetch(freihand_server, tmp_path / "d", evaluation=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "d" / "training").exists()
+
+
+def test_hidden_files_and_the_current_folder_in_a_zip_are_passed_over(freihand_server, tmp_path):
+    for name in (".", "./", ".unpacked.json", ".checksums.json", "__MACOSX/._x.jpg", "training/.DS_Store"):
+        freihand_server.files[TRAINING_ZIP] = added(freihand_server.files[TRAINING_ZIP], name)
+    root = fetch(freihand_server, tmp_path / "d", evaluation=False)
+    assert len(FreiHAND(root, "train")) == 12
+    assert not (root / "__MACOSX").exists() and not (root / "training" / ".DS_Store").exists()
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "c:/outside.txt"])
@@ -331,7 +496,7 @@ def test_members_that_lead_out_of_the_folder_are_refused(tmp_path, name):
 
 def test_too_little_space_is_said_before_the_download(freihand_server, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OSError, match="make room"):
         fetch(freihand_server, tmp_path / "d")
     assert {method for method, *_ in freihand_server.requests} == {"HEAD"}

@@ -65,7 +65,8 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 FLOORS = [
     {"keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
-    {"framing", "cache", "download"},
+    {"framing", "cache", "zips"},
+    {"download"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
     {"evaluate", "train", "predict", "conventional"},
