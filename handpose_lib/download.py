@@ -52,7 +52,7 @@ def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b
         url: of the file.
         path: where to write it.
         progress: show a bar.
-        magic: what the file must begin with; an answer that does not is refused, and what has arrived stays.
+        magic: what the file begins with; an answer that does not never replaces what has arrived.
 
     Raises: ConnectionError when it keeps breaking off (the part stays), OSError for a refusal, for a web page in the
         place of the file, or for a full disk.
@@ -108,7 +108,7 @@ def _continue(url: str, part: Path, progress: bool, magic: bytes) -> None:
             start = 0
         length = found["length"]
         block = response.read1(CHUNK)
-        _check_answer(url, response.headers, block, b"" if start else magic, part)
+        _check_answer(url, response.headers, block, magic if _size(part) and not start else b"", part)
         if length is not None:
             check_space(part.parent, length - start, f"the download of {url}")
         with part.open("ab" if start else "wb") as file:

@@ -90,7 +90,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         image = decode_jpeg(encoded)
         turn = orientation(encoded)
     except Exception as error:
-        todo = "delete it and unpack the data set again"
+        todo = "delete it and unpack the data set again (`handpose data freihand` does both)"
         raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is no whole JPEG: {todo}") from error
     if turn != 1:
         raise ValueError(
