@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from handpose_lib.framing import Framing
+from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 
 SHAPE = ("width", "depth", "num_keypoints")  # what builds a U-Net of the same shape
 
@@ -112,22 +113,26 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    header["checksum"] = checksum_of(tensors)
     save_file(tensors, str(path), {"handpose": json.dumps(header | metadata)})
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DHandPose, dict[str, Any]]:
-    """The U-Net that `save_model` wrote, in evaluation mode, and its header; ValueError when it is another file."""
+    """The U-Net that `save_model` wrote, in evaluation mode, and its header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another kind of file, damaged, or of a training that failed.
+    """
+    check_kind(path)
     try:
         with safe_open(str(path), "pt") as file:
             header = json.loads((file.metadata() or {})["handpose"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        framing = Framing.from_json(header.get("framing", header))  # older files have its fields among the others
-        model = UNet2DHandPose(*(header[name] for name in SHAPE), framing)
-        model.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is not there: train first (`handpose train`), or give the file's path"
-        ) from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        check_tensors(tensors, header.get("checksum"))
+        shape = numbers_in(header, SHAPE, tensors)
+        framing = framing_in(header, multiple=2 ** shape["depth"])
+        model = built(lambda: UNet2DHandPose(**shape, framing=framing), tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
     return model.eval().to(device), header

@@ -66,7 +66,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 FLOORS = [
     {"keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
     {"framing", "cache", "zips"},
-    {"download"},
+    {"download", "trusted"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
     {"evaluate", "train", "predict", "conventional"},

@@ -1,4 +1,6 @@
 import json
+import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from handpose_lib.framing import Framing
-from handpose_lib.unet import ConvBlock, UNet2DHandPose, load_model, save_model
+from handpose_lib.unet import ConvBlock, UNet2DHandPose, evaluating, load_model, save_model
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -108,3 +110,101 @@ def test_weights_that_were_saved_before_there_were_framings_still_load(tmp_path:
 
 def test_a_new_network_answers_with_empty_heatmaps():
     assert not UNet2DHandPose(4)(torch.rand(1, 3, 64, 64)).any()
+
+
+# --- files that can't be what they should -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "whole.safetensors"
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32, crop=0.5, upright=True)), path)
+    return path
+
+
+def with_header(path, **changes):
+    """A copy of a file with weights in which entries of the header are others; None leaves one out."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    outer = json.loads(raw[8 : 8 + length])
+    inner = json.loads(outer["__metadata__"]["handpose"])
+    inner |= inner.pop("framing")  # as older files have it
+    inner = {name: value for name, value in (inner | changes).items() if value != "left out"}
+    outer["__metadata__"] = {"handpose": json.dumps(inner)}
+    text = json.dumps(outer).encode()
+    changed = path.with_name("changed.safetensors")
+    changed.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("image_size", value) for value in (70, 0, -32, None, "x", 32.0, True, 10**9)),
+        *(("crop", value) for value in ("x", -1, 2, float("nan"), None, True)),
+        *(("upright", value) for value in ("left out", 1, "yes")),
+        *(("width", value) for value in (5, 0, None, "4", 10**9, True)),
+        *(("depth", value) for value in (1, 3, 22, 10**6, "left out")),
+        *(("num_keypoints", value) for value in (20, 10**12)),
+    ],
+)
+def test_a_header_that_does_not_fit_the_tensors_is_refused_at_once(weights, name, value):
+    assert load_model(with_header(weights))[0].framing == Framing(32, crop=0.5, upright=True)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=rf"changed\.safetensors holds no weights .*({name}|down|up|head|\.weight)"):
+        load_model(with_header(weights, **{name: value}))
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_of_a_training_that_failed_are_refused(tmp_path, value, half):
+    model = UNet2DHandPose(4, 2)
+    model.head.bias.data[3] = value
+    save_model(model, tmp_path / "bad.safetensors", half=half)
+    with pytest.raises(ValueError, match=r"bad\.safetensors .*head\.bias holds NaN or infinity"):
+        load_model(tmp_path / "bad.safetensors")
+
+
+def test_other_files_are_called_what_they_are(tmp_path, weights):
+    torch.save({"model": {}}, tmp_path / "checkpoint.pt")
+    (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    for name, words in (
+        ("checkpoint.pt", "checkpoint .*give the run's best.safetensors"),
+        ("pointer.safetensors", "git lfs pull"),
+        ("", "is a folder: give the file"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_model(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="is not there: train first"):
+        load_model(tmp_path / "nothing.safetensors")
+
+
+def test_every_cut_and_many_garbled_files_are_named(tmp_path, weights):
+    whole = weights.read_bytes()
+    for keep in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"cut\.safetensors holds no weights"):
+            load_model(tmp_path / "cut.safetensors")
+    for content in (b"\0" * 500, b"\xff" * 500, b"hello", whole[:8] + b"x" * (len(whole) - 8)):
+        (tmp_path / "garbled.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"garbled\.safetensors"):
+            load_model(tmp_path / "garbled.safetensors")
+
+
+def test_one_flipped_bit_in_the_weights_is_noticed(tmp_path, weights):
+    whole = bytearray(weights.read_bytes())
+    whole[-1000] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"flipped\.safetensors .*not as they were written"):
+        load_model(tmp_path / "flipped.safetensors")
+
+
+def test_a_mode_that_was_changed_for_a_while_is_restored_for_every_part():
+    model = UNet2DHandPose(4, 2).train()
+    model.down[0].eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(KeyError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyError
+    assert [module.training for module in model.modules()] == modes
