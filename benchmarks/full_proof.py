@@ -82,7 +82,7 @@ def size_of(folder: Path) -> int:
 
 
 def prove(root: Path, hands: int, width: int, batch_size: int, steps: int) -> list[dict]:
-    """Run all stages on a tree at `root`, which does not exist yet; returns a row a stage."""
+    """Run all stages on a tree at `root`, which does not exist yet; returns a row per stage."""
     stages = Stages()
     with stages.stage("hard links and labels") as row:
         build_tree(sample_root(), root, hands)

@@ -89,7 +89,7 @@ class Bench:
 
         def steps(get: Callable[[], Batch]) -> None:
             for _ in range(self.steps):
-                self.trainer._train_step(get())
+                self.trainer.train_step(get())
 
         self.compare("a", "training step / the same on a fixed batch on the device", lambda: steps(following),
                      lambda: steps(lambda: fixed))  # fmt: skip
@@ -112,7 +112,7 @@ class Bench:
         gpu = self.device.type == "cuda"
         with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiler:
             for _ in range(steps):
-                self.trainer._train_step(batch)
+                self.trainer.train_step(batch)
             self._wait()
         own = "self_device_time_total" if gpu else "self_cpu_time_total"
         times = {event.key.removeprefix("aten::"): getattr(event, own) for event in profiler.key_averages()}
@@ -206,14 +206,14 @@ class Bench:
         self.add("d", "rendering and decoding together / a training step", [together / step_seconds])
 
     def rendering_of_hands(self, hands: int = 150) -> None:
-        """Row g: unique hands rendered a second, each in four versions of 224 px, on all cores."""
+        """Row g: unique hands rendered per second, each in four versions of 224 px, on all cores."""
         rates = []
         for seed in range(3):
             with tempfile.TemporaryDirectory() as folder:
                 begin = time.perf_counter()
                 write_dataset(Path(folder) / "hands", hands, seed=seed, progress=False)
                 rates.append(hands / (time.perf_counter() - begin))
-        what = f"rendered hands a second, in four versions each / {HANDS_PER_SECOND:g}"
+        what = f"rendered hands per second, in four versions each / {HANDS_PER_SECOND:g}"
         self.add("g", what, [rate / HANDS_PER_SECOND for rate in rates], hands_per_second=statistics.median(rates))
 
 

@@ -58,7 +58,7 @@ def blurred_dot(x: float, y: float, side: int) -> np.ndarray:
 
 
 def render_by_loop(keypoints: np.ndarray, side: int) -> np.ndarray:
-    """Heatmaps by a numpy expression a keypoint: (B, K, 2) -> (B, K, side, side)."""
+    """Heatmaps by one numpy expression per keypoint: (B, K, 2) -> (B, K, side, side)."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
     out = np.empty((*keypoints.shape[:2], side, side), np.float32)
     for b, hand in enumerate(keypoints):

@@ -96,7 +96,7 @@ class Report:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a keypoint: PCK with each normaliser, mean and median error at 128 and 224 px, and the AUC."""
+        """One row per keypoint: PCK with each normaliser, mean and median error at 128 and 224 px, and the AUC."""
         mean = epe(self.predictions, self.targets, self.visible).numpy()
         median = self.errors.nanquantile(0.5, dim=0).numpy()
         columns = {

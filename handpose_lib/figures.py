@@ -202,9 +202,9 @@ def weights_table(folder: Path) -> str:
 
 
 def ablation_table(folder: Path) -> str:
-    """`ablation.csv`, one line a training and data set: `row`, `seed`, `data`, `pck_0.2_bbox`, `epe_px128`.
+    """`ablation.csv`, one line per training and data set: `row`, `seed`, `data`, `pck_0.2_bbox`, `epe_px128`.
 
-    The README shows the mean over the seeds with lowest and highest, a column a data set, rows in the file's order.
+    The README shows the mean over the seeds with lowest and highest, one column per data set, rows in the file's order.
     """
     path = folder / "ablation.csv"
     if not path.is_file():

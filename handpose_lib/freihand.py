@@ -1,8 +1,8 @@
 """FreiHAND from its own files: images, camera, 3D keypoints, and the 2D keypoints that follow from them.
 
 FreiHAND (Zimmermann et al., ICCV 2019) shows each of N hands in four versions of the background. Image
-`training/rgb/%08d.jpg` of hand n and version k has the id n + N*k, and the JSON files have one entry a hand. SynthHAND
-is written in the same layout, so this module reads both. Told as a story in `notebooks/01_freihand.ipynb`.
+`training/rgb/%08d.jpg` of hand n and version k has the id n + N*k, and the JSON files have one entry per hand.
+SynthHAND is written in the same layout, so this module reads both. Told as a story in `notebooks/01_freihand.ipynb`.
 """
 
 import json
@@ -21,12 +21,10 @@ from torchvision.datasets import VisionDataset
 from handpose_lib.cache import cached_arrays, fingerprint
 from handpose_lib.checksums import checksum, read_checksums
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
 from handpose_lib.storage import derived_folder
 
-VERSIONS: tuple[str, ...] = ("gs", "hom", "sample", "auto")  # green screen, and three ways to swap the background
-SPLITS: tuple[str, ...] = ("train", "val", "test", "evaluation")
-IMAGE_SIZE = 224  # px, every image, both sides
 UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it)"
 
 
@@ -120,7 +118,7 @@ class FreiHAND(VisionDataset):
         `occluded` (21,) bool where `training_occluded.json` is there (SynthHAND has it).
         An evaluation set without its labels (`evaluation_xyz.json`) has no `keypoints` and no `xyz`.
 
-    Attributes, one entry an item, in the order of the image ids:
+    Attributes, one entry per item, in the order of the image ids:
         ids (M,) int64; hand_ids (M,) int64, the row in the JSON files; version_names (M,) str; K (M, 3, 3) float32;
         xyz (M, 21, 3) float32 or None; keypoints (M, 21, 2) float32 or None; occluded (M, 21) bool or None.
         num_hands: N, the hands in the annotation files, of all splits. versions: those that are there, a tuple.
@@ -157,7 +155,7 @@ class FreiHAND(VisionDataset):
         self.K = hands["K"][self.hand_ids].astype(np.float32)
         self.xyz = self.keypoints = self.occluded = None
         if "xyz" in hands:
-            uv = project(hands["xyz"][rows], hands["K"][rows])  # in float64, once a hand
+            uv = project(hands["xyz"][rows], hands["K"][rows])  # in float64, once per hand
             self.xyz = hands["xyz"][self.hand_ids].astype(np.float32)
             self.keypoints = np.tile(uv.astype(np.float32), (len(blocks), 1, 1))
         if "occluded" in hands:
@@ -309,7 +307,7 @@ def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep lists
         raise ValueError(f"{path} can't be read ({str(error).splitlines()[0]}): {UNPACK_AGAIN}") from error
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path} is no list of {expected} arrays, one a hand: {UNPACK_AGAIN}")
+        raise ValueError(f"{path} is no list of {expected} arrays, one per hand: {UNPACK_AGAIN}")
     array = _as_numbers(entries)
     if array is None or array.shape[1:] != shape:
         for index, entry in enumerate(entries):

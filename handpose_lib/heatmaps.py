@@ -18,7 +18,7 @@ HIGH = 1e30  # heatmap values are taken for at most this, so that their sums fit
 def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0, out: Tensor | None = None) -> Tensor:
     """Draw each keypoint as a Gaussian of height 1 whose centre lies between the pixels where the keypoint does.
 
-    A Gaussian is the product of one in x and one in y: H + W exponentials a keypoint, and one outer product.
+    A Gaussian is the product of one in x and one in y: H + W exponentials per keypoint, and one outer product.
 
     Args:
         keypoints: (B, K, 2), x and y in pixels of the map. One off the map still shows the part of its Gaussian that

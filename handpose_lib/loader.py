@@ -2,7 +2,7 @@
 
 A conventional loader decodes a JPEG, warps it and draws 21 heatmaps for each sample, again in every epoch. Here the
 images are decoded and resized once, into a uint8 file that is memory-mapped; a batch is then gathered by index, warped
-with one affine map a sample and recoloured in a few operations. Told in `notebooks/06_gpu_training.ipynb`.
+with one affine map per sample and recoloured in a few operations. Told in `notebooks/06_gpu_training.ipynb`.
 """
 
 import os
@@ -84,7 +84,7 @@ class HandBatches:
     Args:
         dataset: a `FreiHAND`; its images are decoded by `decoded_images`.
         framing: how the pictures become the network's square; crops are taken around the true keypoints.
-        batch_size: samples a batch, over all processes; a shorter rest is left out of a training epoch.
+        batch_size: samples per batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
         one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
@@ -158,7 +158,7 @@ class HandBatches:
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples that an epoch draws from: all items, or one a hand."""
+        """Samples that an epoch draws from: all items, or one per hand."""
         return len(self.ids) // (self.num_versions if self.one_version else 1)
 
     def __len__(self) -> int:
@@ -173,7 +173,7 @@ class HandBatches:
     def in_order(self) -> Iterator[Batch]:
         """All items once, unchanged, in the data set's order; the last batch may be shorter.
 
-        Several processes take a stretch each, which in the order of their ranks make up the whole.
+        Several processes take one stretch each, which in the order of their ranks make up the whole.
         """
         mine = torch.arange(len(self.ids)).tensor_split(self.processes)[self.rank]
         return self._batches(mine.split(self.batch_size // self.processes), None)

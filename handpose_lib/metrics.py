@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from handpose_lib.layout import IMAGE_SIZE
+
 NORMALIZERS = ("bbox", "diagonal", "image")
 CONVENTIONS = ("mmpose", "trapezoid")
 
@@ -46,7 +48,7 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
     return torch.where(visible, errors, torch.nan)
 
 
-def normalizer_lengths(target: Any, normalizer: str = "bbox", image_size: float = 224) -> Tensor:
+def normalizer_lengths(target: Any, normalizer: str = "bbox", image_size: float = IMAGE_SIZE) -> Tensor:
     """The length of each hand that PCK measures its errors by.
 
     Args:
@@ -79,7 +81,7 @@ def correct(
     threshold: float = 0.2,
     normalizer: str = "bbox",
     visible: Any = None,
-    image_size: float = 224,
+    image_size: float = IMAGE_SIZE,
 ) -> Tensor:
     """1 where the error is below `threshold` times the hand's length (strictly), else 0; NaN where not visible.
 
@@ -95,7 +97,7 @@ def pck(
     threshold: float = 0.2,
     normalizer: Literal["bbox", "diagonal", "image"] = "bbox",
     visible: Any = None,
-    image_size: float = 224,
+    image_size: float = IMAGE_SIZE,
 ) -> Tensor:
     """Percentage of correct keypoints as a share: how many errors are below `threshold` times the hand's length.
 
@@ -167,7 +169,7 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
     All versions of one hand stand or fall together, so what is drawn is the hand, not the image.
 
     Args:
-        values: (N, ...), one row an image; NaN entries are left out. What `distances` or `correct` return, say, or
+        values: (N, ...), one row per image; NaN entries are left out. What `distances` or `correct` return, say, or
             the difference of two models' on the same images.
         groups: (N,) the hand of each image, any integers; None: each image is a hand of its own.
         resamples: how often to draw.

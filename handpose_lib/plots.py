@@ -20,7 +20,7 @@ from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
 from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
 
-# Okabe and Ito's colours, which remain apart with any colour vision; one a finger, the wrist is grey.
+# Okabe and Ito's colours, which remain apart with any colour vision; one per finger, the wrist is grey.
 FINGER_COLOURS = dict(zip(FINGERS, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True))
 WRIST_COLOUR = "#888888"
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
@@ -204,7 +204,7 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
 
 
 def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", largest: float = 0.5) -> Figure:
-    """Mean PCK against its threshold, a line a report."""
+    """Mean PCK against its threshold, one line per report."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     thresholds = np.linspace(0, largest, 51)
     for (name, report), style in zip(reports.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):

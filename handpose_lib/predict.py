@@ -3,7 +3,7 @@
     predictor = HandPosePredictor.from_pretrained()
     keypoints, confidence = predictor("my_hand.jpg")      # (1, 21, 2) px, (1, 21)
 
-There is no hand detector here: one hand a picture is expected, anywhere in it and turned any way. The first pass sees
+There is no hand detector here: one hand per picture is expected, anywhere in it and turned any way. The first pass sees
 the whole picture, in all four quarter turns; each further pass a square around what the one before found, turned until
 the fingers point up, as the network saw most hands in training. Told in `notebooks/08_inference.ipynb`.
 """
@@ -223,7 +223,7 @@ def _corners(boxes: Any, count: int) -> Tensor:
     boxes = boxes.float()
     if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(
-            f"boxes must be ({count}, 4), one a picture, each left, top, right, bottom in px with "
+            f"boxes must be ({count}, 4), one per picture, each left, top, right, bottom in px with "
             f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()[:2]}"
         )
     return boxes.reshape(count, 2, 2)

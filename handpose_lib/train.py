@@ -1,43 +1,42 @@
 """Training: a loop that can be stopped anywhere and goes on exactly, and a history in a CSV.
 
-`handpose train` runs it in one process, `torchrun --nproc_per_node=N -m handpose_lib.train` in N, one a device.
+`handpose train` runs it in one process, `torchrun --nproc_per_node=N -m handpose_lib.cli train` in N, one per device.
 Told in `notebooks/06_gpu_training.ipynb`.
 """
 
-import argparse
-import csv
-import dataclasses
-import hashlib
-import json
 import math
-import os
-import pickle
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
-from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
-from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.storage import atomic_path, is_remote, lock_for, replace, runs_folder
+from handpose_lib.runs import (
+    HistoryRow,
+    has_checkpoint,
+    history_line,
+    read_checkpoint,
+    read_history,
+    run_name,
+    stop_signal,
+    write_checkpoint,
+    write_history,
+)
+from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.storage import atomic_path, is_remote, lock_for
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
-
-HistoryRow = dict[str, float | str]  # a line of `history.csv`
 
 
 class Trainer:
@@ -102,10 +101,14 @@ class Trainer:
         if sync_batchnorm and self.processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fast in
-        self.average = deepcopy(self.model).requires_grad_(False).eval()
-        self.network: nn.Module = torch.compile(self.model) if compiled else self.model
+        self.average = AveragedModel(self.model, use_buffers=True)
+        self.average.requires_grad_(False).eval()
+        self.average.n_averaged += 1  # the random start is the first model in the average
+        if compiled:
+            self.model.compile()  # in place: names of weights stay as they are
+        self.network: nn.Module = self.model
         if self.processes > 1:
-            self.network = DistributedDataParallel(self.network, [device] if device.type == "cuda" else None)
+            self.network = DistributedDataParallel(self.model, [device] if device.type == "cuda" else None)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]  # batch normalisation, biases
@@ -138,7 +141,7 @@ class Trainer:
         Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
         """
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
-        with _stop_signal() as stopped:
+        with stop_signal() as stopped:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
             while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)
@@ -152,7 +155,7 @@ class Trainer:
         hidden = None if progress else True  # None: a bar on a terminal only
         with tqdm(batches, label, len(self.batches), initial=self.batch, disable=hidden, leave=False) as bar:
             for batch in bar:
-                self.losses[self.batch] = self._train_step(batch)
+                self.losses[self.batch] = self.train_step(batch)
                 self.batch += 1
                 last = self.step == until or self.batch == len(self.batches)
                 if not last and self.batch % self.look_every:
@@ -172,8 +175,12 @@ class Trainer:
         if self.batch == len(self.batches):
             self._end_epoch(started, progress)
 
-    def _train_step(self, batch: Batch) -> Tensor:
-        """One optimiser step; the loss, on the device and averaged over this process's part of the batch."""
+    def train_step(self, batch: Batch) -> Tensor:
+        """One optimiser step on a batch, at the learning rate and sigma of `step`.
+
+        Returns:
+            The loss, on the device and averaged over this process's part of the batch.
+        """
         share = self.step / self.total_steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(share, self.settings)
@@ -193,7 +200,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # A young average forgets faster, or it would drag the random start along.
-        update_average(self.average, self.model, min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)))
+        self.average.multi_avg_fn = _following(min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)))
+        self.average.update_parameters(self.model)
         return loss.detach()
 
     def _look(self, signal_number: int) -> int:
@@ -242,23 +250,18 @@ class Trainer:
         if self.rank == 0:
             if better:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
-                    save_model(self.average, temporary, epoch=self.epoch)
+                    save_model(self.average.module, temporary, epoch=self.epoch)
             write_history(self.history, self.folder / "history.csv")
             if not self.remote or self._is_due() or self.step == self.total_steps:
                 self.save_checkpoint()
         if progress:
-            around = "  (crops around the true boxes)" if boxes == "truth" else ""
-            tqdm.write(
-                f"epoch {self.epoch:3d}/{settings.epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
-                f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128{around}  "
-                f"{self.seconds:.0f} s"
-            )
+            tqdm.write(history_line(row, settings.epochs))
 
     def _predict_validation(self) -> tuple[Tensor, Tensor]:
         """The averaged weights' predictions on the whole validation set, of which each process makes its part."""
         if self.processes == 1:
             return predict_keypoints(self.average, self.val_batches)
-        for buffer in self.average.buffers():  # each process has its own batch-normalisation statistics
+        for buffer in self.average.module.buffers():  # each process has its own batch-normalisation statistics
             dist.broadcast(buffer, src=0)
         parts: list[tuple[Tensor, Tensor]] = [()] * self.processes
         dist.all_gather_object(parts, predict_keypoints(self.average, self.val_batches))
@@ -269,11 +272,7 @@ class Trainer:
         return time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes
 
     def save_checkpoint(self) -> None:
-        """Write all state, whole or not at all; process 0 alone does.
-
-        On a network file system the checkpoint before stays beside it, in case the machine ends while a rename is
-        still on its way.
-        """
+        """Write all state, whole or not at all; process 0 alone does."""
         self.saved_at = time.perf_counter()
         if self.rank:
             return
@@ -281,28 +280,18 @@ class Trainer:
             "settings": self.settings.to_json(),
             "run": self.name,
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "where": {name: getattr(self, name) for name in WHERE},
         }
-        newest, previous = (self.folder / name for name in CHECKPOINTS)
-        with atomic_path(newest) as temporary:
-            torch.save(state, temporary)
-            if self.remote and newest.is_file():
-                replace(newest, previous)
+        write_checkpoint(state, self.folder, keep_previous=self.remote)
 
     def resume(self) -> "Trainer":
         """Go back to the folder's checkpoint; FileNotFoundError without one, ValueError if another run's."""
-        path, state = _read_checkpoint(self.folder, self.device)
-        if state["settings"] != self.settings.to_json():
-            theirs, ours = state["settings"], self.settings.to_json()
-            changed = [name for name in ours if theirs.get(name) != ours[name]]
-            raise ValueError(f"{path} was written with another {', '.join(changed)}: use the same, or another folder")
-        if state["run"] != self.name:
-            raise ValueError(f"{path} was written with other training hands: use the same, or another folder")
+        state = read_checkpoint(self.folder, self.device, self.settings, self.name)
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for name in WHERE:
@@ -316,75 +305,23 @@ class Trainer:
         if theirs != ours:
             raise ValueError(f"{weights} holds a network of {theirs}, the settings ask for {ours}: make them the same")
         self.model.load_state_dict(model.state_dict())
-        self.average.load_state_dict(model.state_dict())
+        self.average.module.load_state_dict(model.state_dict())
         return self
 
 
 WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "history")
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # the second on a network file system only
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run can be resumed from this folder."""
-    return any((folder / name).is_file() for name in CHECKPOINTS)
+def _following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """How `AveragedModel` moves its tensors, given by kind, towards the model's; the third argument counts models."""
 
+    def follow(averages: list[Tensor], values: list[Tensor], number: Tensor) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)  # a few kernels for all tensors, as torch's own do
+        else:  # the counters of batch normalisation
+            torch._foreach_copy_(averages, values)
 
-def _read_checkpoint(folder: Path, device: torch.device) -> tuple[Path, dict]:
-    """The last checkpoint and its file; where it is gone or damaged, the one before, with a line that says so."""
-    paths = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
-    if not paths:
-        raise FileNotFoundError(f"{folder / CHECKPOINTS[0]} is not there: nothing to resume; train without --resume")
-    if len(paths) > 1:
-        try:
-            return paths[0], torch.load(paths[0], map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
-            print(f"{paths[0]} is damaged: going on from {paths[1].name}, which was written before it")
-    return paths[-1], torch.load(paths[-1], map_location=device, weights_only=True)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move averaged weights a step of (1 - decay) towards the model's; counters are copied."""
-    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
-    means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-    torch._foreach_lerp_(means, values, 1 - decay)  # a few kernels for all tensors, as in torch.optim.swa_utils
-    for mean, value in pairs:
-        if not mean.is_floating_point():
-            mean.copy_(value)
-
-
-def write_history(rows: list[HistoryRow], path: Path) -> None:
-    """One CSV line per epoch, from which the curves are drawn."""
-    columns = dict.fromkeys(name for row in rows for name in row)  # rows of an older version may have fewer
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@contextmanager
-def _stop_signal() -> Iterator[list[int]]:
-    """A list that is filled when the process is asked to stop, so that the step at work can end first."""
-    received: list[int] = []
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            previous[number] = signal.signal(number, lambda caught, frame: received.append(caught))
-        except ValueError:  # not the main thread: signals stay with whoever has them
-            break
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
-    """A folder name that says what was trained on what: equal names mean equal settings, image ids and keypoints."""
-    hands = hashlib.sha256(train_set.keypoints.tobytes()).hexdigest()
-    data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions), hands]
-    text = json.dumps([settings.to_json(), data], sort_keys=True)
-    return f"unet{settings.width}_{settings.framing.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    return follow
 
 
 def train_or_load(
@@ -410,100 +347,3 @@ def train_or_load(
                 trainer.resume()
             trainer.run(progress)
     return load_model(folder / "best.safetensors", device)[0], folder
-
-
-def read_history(path: str | Path) -> list[HistoryRow]:
-    """The rows of a history file; none where it is not there yet."""
-    if not Path(path).is_file():
-        return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `handpose train`, among them one a setting."""
-    add_setting_arguments(parser, "quick")
-    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the preset's)")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
-    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="begin with these instead of random weights")
-    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
-    parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
-
-
-def add_setting_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
-    """Options that `chosen_settings` reads: a preset, and one for each setting."""
-    parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from (default: {preset})")
-    for option in (*dataclasses.fields(Framing), *dataclasses.fields(TrainSettings)):
-        flag = f"--{option.name.replace('_', '-')}"
-        if option.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
-        elif option.type in (int, float):
-            parser.add_argument(flag, type=option.type, help="instead of the preset's")
-        elif option.type is str:
-            parser.add_argument(flag, choices=PRECISIONS, help="instead of the preset's")
-
-
-def chosen_settings(options: argparse.Namespace) -> TrainSettings:
-    """The preset of these options, with what else they say."""
-    preset = PRESETS[options.preset]
-    framing = dataclasses.replace(preset.framing, **_given(options, Framing))
-    return dataclasses.replace(preset, framing=framing, **_given(options, TrainSettings))
-
-
-def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """What the options say of a dataclass's fields."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-
-
-def run_command(options: argparse.Namespace) -> None:
-    """Train as the options say; started by torchrun, together with the other processes."""
-    if options.resume and options.start_from:
-        raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
-    if options.start_from and not options.out:
-        raise ValueError(
-            "--start-from needs --out: a run's own folder is for a network that begins with random weights"
-        )
-    settings = chosen_settings(options)
-    device = pick_device(options.device)
-    if "RANK" in os.environ:  # torchrun
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        train_set, val_set = FreiHAND(options.root, "train"), FreiHAND(options.root, "val")
-        folder = options.out or runs_folder() / run_name(settings, train_set)
-        if has_checkpoint(folder) and not options.resume:
-            raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
-        trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
-        if options.start_from:
-            trainer.start_from(options.start_from)
-        if trainer.rank == 0:
-            print(
-                f"{len(train_set):,} images of {options.root} on {trainer.processes} x {device}; "
-                f"the run's folder is {folder}"
-            )
-        (trainer.resume() if options.resume else trainer).run()
-        if trainer.rank == 0:
-            weights = folder / "best.safetensors"
-            print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {weights}")
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def main() -> None:
-    """`python -m handpose_lib.train`: the options of `handpose train`, but `--root` must be given."""
-    parser = argparse.ArgumentParser("handpose_lib.train", description="Train a U-Net; see `handpose train`.")
-    add_arguments(parser)
-    options = parser.parse_args()
-    if options.root is None:
-        parser.error("--root is needed: a folder in FreiHAND's layout (`handpose train` finds or renders one)")
-    run_command(options)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""A U-Net from an RGB image to one heatmap a keypoint, as told in `notebooks/04_unet.ipynb`.
+"""A U-Net from an RGB image to one heatmap per keypoint, as told in `notebooks/04_unet.ipynb`.
 
 The shape is that of Ronneberger, Fischer and Brox, "U-Net" (MICCAI 2015), with batch normalisation, padded
 convolutions and bilinear upsampling: `width` channels at full resolution, twice as many after each pooling.
@@ -38,7 +38,7 @@ class ConvBlock(nn.Sequential):
 
 
 class UNet2DHandPose(nn.Module):
-    """One heatmap a keypoint, at the image's resolution: (B, 3, H, W) -> (B, num_keypoints, H, W).
+    """One heatmap per keypoint, at the image's resolution: (B, 3, H, W) -> (B, num_keypoints, H, W).
 
     Args:
         width: channels at full resolution; `depth` poolings double them each time (64, 128, 256, 512).

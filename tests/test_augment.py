@@ -10,7 +10,7 @@ SIZE = (96, 128)
 
 
 def blobs(keypoints: torch.Tensor, size: tuple[int, int], sigma: float = 3.0) -> torch.Tensor:
-    """One Gaussian spot a keypoint, written here so as not to lean on the library's."""
+    """One Gaussian spot per keypoint, written here so as not to lean on the library's."""
     y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
     square = (x - keypoints[..., 0, None, None]) ** 2 + (y - keypoints[..., 1, None, None]) ** 2
     return torch.exp(-square / (2 * sigma**2))

@@ -1,5 +1,6 @@
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from trees import make_tree
 
-from handpose_lib import cli, datasets
-from handpose_lib.cli import main
+from handpose_lib import datasets
+from handpose_lib.cli import COMMANDS, main
+from handpose_lib.commands import data
 from handpose_lib.freihand import FreiHAND, split_rows
 from handpose_lib.keypoints import KEYPOINT_NAMES
 
@@ -133,7 +135,7 @@ def test_trees_too_small_for_three_parts_can_be_shown(tmp_path: Path, capsys, ha
 def test_every_hand_is_shown_once_before_any_is_shown_twice(tiny_root: Path, tmp_path: Path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        cli.plots, "image_grid", lambda images, keypoints, titles, **_: shown.extend(titles) or Figure()
+        data.plots, "image_grid", lambda images, keypoints, titles, **_: shown.extend(titles) or Figure()
     )
     main(["data", "show", str(tiny_root), "--out", str(tmp_path / "hands.png"), "--count", "12"])
     assert [title.split()[:2] for title in shown] == [["gs", str(hand)] for hand in range(12)]
@@ -141,8 +143,8 @@ def test_every_hand_is_shown_once_before_any_is_shown_twice(tiny_root: Path, tmp
 
 def test_a_tree_that_was_unpacked_by_hand_is_not_downloaded_again(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("HANDPOSE_FREIHAND_URL", "http://127.0.0.1:9/")  # nobody answers there
-    monkeypatch.setattr(cli.download, "ATTEMPTS", 0)
-    monkeypatch.setattr(cli.download, "BACK_OFF", 0)
+    monkeypatch.setattr(data.download, "ATTEMPTS", 0)
+    monkeypatch.setattr(data.download, "BACK_OFF", 0)
     monkeypatch.setenv("no_proxy", "*")
     root = make_tree(tmp_path / "FreiHAND_pub_v2" / "FreiHAND_pub_v2", hands=3)
     main(["data", "freihand", "--root", str(root.parent), "--accept-terms"])
@@ -168,3 +170,36 @@ def test_a_device_that_is_not_there_is_an_error_in_one_line(tiny_root: Path, tmp
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--root", str(tiny_root), "--out", str(tmp_path / "run"), "--device", device, *SMALL])
     assert stopped.value.code == 2 and device in capsys.readouterr().err
+
+
+def imported_for(*arguments: str) -> set[str]:
+    """Modules that a process has imported once it has run a command of `handpose`."""
+    code = (
+        "import sys; from handpose_lib.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as stopped: assert not stopped.code, stopped\n"
+        "print('\\n'.join(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines())
+
+
+def test_the_list_of_commands_needs_neither_torch_nor_any_plot():
+    heavy = {"torch", "torchvision", "numpy", "cv2", "matplotlib", "pandas", "seaborn"}
+    imported = imported_for("--help")
+    assert not imported & heavy
+    assert {name for name in imported if name.startswith("handpose_lib")} == {"handpose_lib", "handpose_lib.cli"}
+
+
+def test_training_imports_no_plot_no_bench_and_no_course():
+    imported = imported_for("train", "--help")
+    assert "handpose_lib.train" in imported
+    unwanted = {f"handpose_lib.{name}" for name in ("plots", "bench", "figures", "course", "recipes")}
+    assert not imported & (unwanted | {"matplotlib", "seaborn"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_with_its_options(name: str, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0 and f"usage: handpose {name}" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from handpose_lib import cli, figures
+from handpose_lib.commands import figures as figures_command
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -129,7 +130,7 @@ def test_an_unknown_table_is_an_error_that_lists_the_known():
 
 
 def test_an_installed_package_says_that_it_has_no_readme(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "checkout_root", lambda: None)
+    monkeypatch.setattr(figures_command, "checkout_root", lambda: None)
     with pytest.raises(SystemExit):
         cli.main(["figures"])
     assert "a checkout of the project" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 import zipfile
 from itertools import chain
@@ -64,16 +65,17 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
+    {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
     {"framing", "cache", "zips"},
     {"download", "trusted"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
-    {"evaluate", "train", "predict", "conventional"},
+    {"runs", "evaluate", "train", "predict", "conventional"},
     {"plots"},
     {"recipes"},
     {"course"},
     {"bench", "figures", "answers"},
+    {"commands"},
     {"cli"},
 ]
 
@@ -95,6 +97,28 @@ def test_imports_run_one_way():
             allowed = floor_of[other] < floor_of[name] or (floor_of[other] == floor_of[name] and floor_of[name] >= 3)
             ground = name == "storage" or other == "storage"
             assert allowed or ground, f"{path.name} imports {other}"
+
+
+def test_only_the_command_line_and_the_bench_know_course_and_recipes():
+    for path in sorted((ROOT / "handpose_lib").glob("*.py")):
+        if path.stem not in ("cli", "bench"):
+            assert not imports_of(path) & {"course", "recipes"}, f"{path.name} imports what stands above it"
+
+
+def test_no_module_is_longer_than_350_lines():
+    modules = sorted((ROOT / "handpose_lib").rglob("*.py"))
+    lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
+    assert {str(path): lines for path, lines in lengths.items() if lines > 350} == {}
+
+
+def test_the_side_of_freihands_images_is_written_once():
+    written = []
+    for path in sorted((ROOT / "handpose_lib").rglob("*.py")):
+        if "exercises" not in path.parts:  # whose formulas are the reader's
+            with tokenize.open(path) as file:
+                tokens = list(tokenize.generate_tokens(file.readline))
+            written += [path.name for token in tokens if token.type == tokenize.NUMBER and token.string == "224"]
+    assert written == ["layout.py"]
 
 
 def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):

@@ -88,7 +88,7 @@ def test_a_training_step_up_to_the_loss_runs_on_the_gpu(
     trainer.scaler = torch.amp.GradScaler("cpu", enabled=False)
     seen, widths = [], []
     trainer.model.head.register_forward_hook(lambda module, inputs, output: widths.append(output.dtype))
-    step = trainer.train_step if hasattr(trainer, "train_step") else trainer._train_step
+    step = trainer.train_step
     loss = step(next(trainer.batches.epoch(0)))
     assert trainer.precision == dtype == widths[0]
     assert loss.device == CUDA and seen[0].dtype == torch.float32 and trainer.losses.device == CUDA

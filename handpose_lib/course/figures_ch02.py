@@ -36,7 +36,7 @@ def heatmap_closeup(heatmap: Any, truth: Any, answers: Mapping[str, Any], radius
 
 
 def bias_curves(positions: Any, errors: Mapping[str, Any], columns: int = 3, limit: float = 0.6) -> Figure:
-    """Error in x of each decoder against the true position, a panel a decoder, all to one scale."""
+    """Error in x of each decoder against the true position, one panel per decoder, all to one scale."""
     rows = -(-len(errors) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(9, 2.3 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, (name, error) in zip(axes.flat, errors.items(), strict=False):

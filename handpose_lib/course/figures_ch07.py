@@ -51,7 +51,7 @@ def finger_joint_grid(values: Mapping[str, Any], label: str) -> Figure:
 
 
 def grouped_bars(scores: pd.DataFrame, xlabel: str, ylabel: str, width: float = 6.0) -> Figure:
-    """One group of bars a row of `scores`, one bar a column, each with its value written on it; values from 0 to 1."""
+    """One group of bars per row of `scores`, one bar per column, its value on it; values from 0 to 1."""
     ax = scores.plot.bar(figsize=(width, 3.2), rot=0, ylim=(0, 1.08), width=0.8, edgecolor="black", legend=False)
     for bars, fill in zip(ax.containers, FILLS, strict=False):
         plt.setp(bars, facecolor=fill["color"], hatch=fill.get("hatch", ""))
@@ -97,7 +97,7 @@ def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -
 
 
 def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
-    """PCK of seen and of hidden joints in each group of keypoints, a panel a report; the bars' numbers are counts.
+    """PCK of seen and of hidden joints in each group of keypoints, one panel per report; the bars' numbers are counts.
 
     ValueError when a report's data set does not say which joints are hidden.
     """
@@ -116,7 +116,7 @@ def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
 
 
 def chosen_and_fresh(chosen: Any, fresh: Any) -> Figure:
-    """Score of the best candidate on the hands it was chosen on, against its score on other hands, a pair a draw."""
+    """Score of the best candidate on the hands it was chosen on, against its score on others, one pair per draw."""
     figure, ax = plt.subplots(figsize=(5.4, 3.2))
     chosen, fresh = np.asarray(chosen, dtype=float), np.asarray(fresh, dtype=float)
     bins = np.linspace(min(chosen.min(), fresh.min()), max(chosen.max(), fresh.max()), 40)

@@ -19,10 +19,11 @@ from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import LabelledPhotographs, labelled_photographs, score
+from handpose_lib.runs import read_history
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import Trainer, read_history
+from handpose_lib.train import Trainer
 
 HANDS, DATA_SEED, SEEDS = 1500, 11, (0, 1, 2)
 
@@ -77,7 +78,7 @@ def run(out: Path, photographs: LabelledPhotographs | None, rows: Sequence[Row] 
 def _one(
     row: Row, settings: TrainSettings, hands: int, photographs: LabelledPhotographs | None
 ) -> list[dict[str, str]]:
-    """Render (once), train and score; a line a data set, every value as the CSV holds it."""
+    """Render (once), train and score; one line per data set, every value as the CSV holds it."""
     name = "-".join(("ablation", str(hands), *row.without))
     root = write_dataset(runs_folder() / name, hands, seed=DATA_SEED, without=row.without)
     train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")

@@ -21,13 +21,15 @@ import torch
 
 from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import epe, pck
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import labelled_photographs, score
+from handpose_lib.runs import HistoryRow, read_history, write_history
 from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder
 from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import HistoryRow, Trainer, read_history, write_history
+from handpose_lib.train import Trainer
 from handpose_lib.unet import load_model, save_model
 
 
@@ -88,7 +90,7 @@ def score_rendered(predictor: HandPosePredictor) -> dict:
         "data": "rendered hands that it never saw (the bundled sample)",
         "images": len(truth), "hands": parts[0].num_hands,
         "pck_0.2_bbox": float(pck(found, truth).mean()), "pck_0.1_bbox": float(pck(found, truth, 0.1).mean()),
-        "epe": float(epe(found, truth).mean()) * 128 / 224, "unit": "px of 128",
+        "epe": float(epe(found, truth).mean()) * 128 / IMAGE_SIZE, "unit": "px of 128",
         "how": f"whole images through HandPosePredictor, {predictor.passes} looks",
     }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
     python -m handpose_lib.recipes.seeds --seeds 1 2 3 --out figures/seeds_quick.csv
 
-trains each (or loads it, if that was done before), scores it on the test hands and writes one line a keypoint.
+trains each (or loads it, if that was done before), scores it on the test hands and writes one line per keypoint.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SEEDS_FILE = "seeds_quick.csv"
 
 
 def score_seeds(settings: TrainSettings, root: Path, runs: Path, seeds: Sequence[int]) -> pd.DataFrame:
-    """Train `settings` once a seed on the data at `root` and score each on its test hands.
+    """Train `settings` once per seed on the data at `root` and score each on its test hands.
 
     Returns: a row for each seed and keypoint, with COLUMNS; PCK as a share, errors in px of 128.
     """

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..layout import IMAGE_SIZE
+
 PHOTOGRAPHS_PATH = Path(__file__).with_name("photographs.zip")
 
 
@@ -38,7 +40,7 @@ def backdrop(rng: np.random.Generator, size: int, photographs: bool = True) -> n
     if rng.random() < 0.15:
         image = _with_skin_elsewhere(rng, image)
     if rng.random() < 0.5:  # out of focus
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3.5) * size / 224)
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3.5) * size / IMAGE_SIZE)
     gray = image @ np.full((3, 1), 1 / 3, np.float32)
     image = gray + (image - gray) * rng.uniform(0.5, 1.15)
     return np.clip(image * rng.uniform(0.75, 1.2), 0, 1).astype(np.float32)
@@ -92,7 +94,9 @@ def _with_skin_elsewhere(rng: np.random.Generator, image: np.ndarray) -> np.ndar
         mask = np.zeros((size, size), np.uint8)
         axes = tuple(np.round(half).astype(int).tolist())
         cv2.ellipse(mask, tuple(np.round(center).astype(int).tolist()), axes, angle, 0, 360, 255, -1, cv2.LINE_AA)
-        cover = cv2.GaussianBlur(mask, (0, 0), size / 224 * rng.uniform(0.8, 7)).astype(np.float32)[..., None] / 255
+        cover = (
+            cv2.GaussianBlur(mask, (0, 0), size / IMAGE_SIZE * rng.uniform(0.8, 7)).astype(np.float32)[..., None] / 255
+        )
         shading = _gradient(rng, size, 1.2) * (1 + 0.07 * fractal(rng, size, 1, 0.6)[..., None])
         image = image + cover * (tone * shading - image)
     return image
@@ -187,7 +191,7 @@ def _bars(rng: np.random.Generator, image: np.ndarray, count: int) -> None:
     size = image.shape[0]
     for _ in range(count):
         a, b = rng.uniform(-0.2, 1.2, (2, 2))
-        width = int(rng.choice([1, 2, 5, 9, 14]) * size / 224) + 1
+        width = int(rng.choice([1, 2, 5, 9, 14]) * size / IMAGE_SIZE) + 1
         color = _muted(rng, 0.1, 0.85, 0.03)
         p, q = (tuple(np.round(v * size).astype(int).tolist()) for v in (a, b))
         cv2.line(image, p, q, _ink(color), width, cv2.LINE_AA)
@@ -297,7 +301,7 @@ def _leaves(rng: np.random.Generator, size: int) -> np.ndarray:
     for _ in range(2):
         streaks = rng.standard_normal((size, size), np.float32)
         short, long = rng.uniform(0.7, 1.2), rng.uniform(1.5, 4.5)
-        streaks = cv2.GaussianBlur(streaks, (0, 0), long * size / 224, sigmaY=short * size / 224)
+        streaks = cv2.GaussianBlur(streaks, (0, 0), long * size / IMAGE_SIZE, sigmaY=short * size / IMAGE_SIZE)
         turn = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(0, 180), 1.5)
         streaks = cv2.warpAffine(streaks, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
         total = np.maximum(total, streaks / streaks.std())

@@ -23,8 +23,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..layout import VERSIONS
 from ..storage import atomic_path, lock_for
-from .picture import VERSIONS, compose
+from .picture import compose
 from .scene import REFERENCE, Scene, sample_scene
 from .shading import render_layer
 

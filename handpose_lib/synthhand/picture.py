@@ -13,8 +13,6 @@ from .backdrop import backdrop, green_screen
 from .scene import REFERENCE, Scene
 from .shading import Layer
 
-VERSIONS = ("gs", "hom", "sample", "auto")
-
 
 def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, photographs: bool = True) -> np.ndarray:
     """The picture (H, W, 3) uint8 RGB of one of `VERSIONS`, or of "evaluation": an uncut photograph of any place."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..layout import IMAGE_SIZE
 from .asset import FOREARM, FOREARM_DISTAL, METACARPALS, UPPER_ARM, WRIST, HandAsset, load_asset, unit
 from .hand import Pose, PosedHand, pose_hand, shaped, transform_points
 from .pose import sample_pose, untangle
 from .props import Prop, band, held_object, sleeve
 from .render import first_surface, project_points
 
-REFERENCE = 224  # px; all of the camera's figures are for an image of this size
+REFERENCE = IMAGE_SIZE  # px; all of the camera's figures are for an image of this size
 MARGIN = 3.0  # px at 224 between a keypoint and the border
 # MakeHuman's hands are large: at this size the bone 9-10 measures 32 mm on average, as in FreiHAND.
 HAND_SIZE = 0.87

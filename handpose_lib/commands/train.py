@@ -1,0 +1,93 @@
+"""`handpose train`: options and settings; under torchrun, one process among several."""
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from handpose_lib.datasets import find_data
+from handpose_lib.devices import pick_device
+from handpose_lib.framing import Framing
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.runs import has_checkpoint, run_name
+from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings
+from handpose_lib.storage import runs_folder
+from handpose_lib.train import Trainer
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `handpose train`, one per setting among them."""
+    add_setting_options(parser, "quick")
+    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the preset's)")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="begin with these instead of random weights")
+    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
+    parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
+
+
+def add_setting_options(parser: argparse.ArgumentParser, preset: str) -> None:
+    """Options that `chosen_settings` reads: a preset, and one for each setting."""
+    parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from (default: {preset})")
+    for option in (*dataclasses.fields(Framing), *dataclasses.fields(TrainSettings)):
+        flag = f"--{option.name.replace('_', '-')}"
+        if option.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
+        elif option.type in (int, float):
+            parser.add_argument(flag, type=option.type, help="instead of the preset's")
+        elif option.type is str:
+            parser.add_argument(flag, choices=PRECISIONS, help="instead of the preset's")
+
+
+def chosen_settings(options: argparse.Namespace) -> TrainSettings:
+    """The preset of these options, with what else they say."""
+    preset = PRESETS[options.preset]
+    framing = dataclasses.replace(preset.framing, **_given(options, Framing))
+    return dataclasses.replace(preset, framing=framing, **_given(options, TrainSettings))
+
+
+def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """What the options say of a dataclass's fields."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train as the options say; started by torchrun, together with the other processes."""
+    if options.resume and options.start_from:
+        raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
+    if options.start_from and not options.out:
+        raise ValueError(
+            "--start-from needs --out: a run's own folder is for a network that begins with random weights"
+        )
+    root = options.root or find_data(options.preset)[0]
+    settings = chosen_settings(options)
+    device = pick_device(options.device)
+    if "RANK" in os.environ:  # torchrun
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        folder = options.out or runs_folder() / run_name(settings, train_set)
+        if has_checkpoint(folder) and not options.resume:
+            raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+        trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
+        if options.start_from:
+            trainer.start_from(options.start_from)
+        if trainer.rank == 0:
+            print(
+                f"{len(train_set):,} images of {root} on {trainer.processes} x {device}; the run's folder is {folder}"
+            )
+        (trainer.resume() if options.resume else trainer).run()
+        if trainer.rank == 0:
+            weights = folder / "best.safetensors"
+            print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {weights}")
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
