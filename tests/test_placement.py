@@ -7,13 +7,14 @@ numbers (which go through numpy), the backward pass and the optimiser, pinned me
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from handpose_lib import augment, devices, evaluate, train
+from handpose_lib import augment, devices, evaluate, loader, train
 from handpose_lib.augment import Augmentation
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
@@ -45,8 +46,21 @@ def gpu(tiny_train: FreiHAND, tiny_val: FreiHAND, monkeypatch) -> Iterator[None]
     copy = lambda self, memo: network(self.width, self.depth, framing=self.framing)  # noqa: E731
     monkeypatch.setattr(UNet2DHandPose, "__deepcopy__", copy, raising=False)  # fake weights can't be copied
     monkeypatch.setattr(nn.Module, "to", lambda self, *where, **how: self)  # `network` makes them where they belong
+    monkeypatch.setattr(loader, "ThreadPoolExecutor", InTurn)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
+
+
+class InTurn(Executor):
+    """Does at once what a thread would do beside: fake tensors are not made for two threads."""
+
+    def __init__(self, workers: int):
+        pass
+
+    def submit(self, work, /, *arguments) -> Future:
+        done: Future = Future()
+        done.set_result(work(*arguments))
+        return done
 
 
 def network(*shape, **options) -> UNet2DHandPose:
