@@ -20,7 +20,7 @@ import numpy as np
 
 from handpose_lib.storage import atomic_path, check_space, lock_for
 
-VERSION = 2  # raise it when entries of the same sources begin to have another content
+VERSION = 3  # raise it when entries of the same sources begin to have another content
 CHUNK = 1 << 24  # bytes
 
 

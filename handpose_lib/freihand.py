@@ -25,6 +25,8 @@ from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
 from handpose_lib.storage import derived_folder
 
+FARTHEST = 1e6  # px; focal lengths and projections beyond it can't be meant
+FARTHEST_HAND = 100.0  # m; nor can points farther from the camera
 UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it)"
 
 
@@ -270,35 +272,55 @@ def _annotation_files(root: Path, part: str) -> dict[str, Path]:
 def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:
     joints = len(KEYPOINT_NAMES)
     shapes = {"K": (3, 3), "xyz": (joints, 3), "occluded": (joints,)}
-    arrays = {name: _read_numbers(path, shapes[name]) for name, path in sources.items()}
+    arrays = {name: _read_numbers(path, shapes[name], flags=name == "occluded") for name, path in sources.items()}
     for name, array in arrays.items():
         if len(array) != len(arrays["K"]):
             counts = f"{sources[name].name} has {len(array):,} entries, {sources['K'].name} {len(arrays['K']):,}"
             raise ValueError(f"{sources['K'].parent}: {counts}: {UNPACK_AGAIN}")
-    if "xyz" in arrays:
-        behind = np.argwhere(arrays["xyz"][..., 2] <= 0)
-        if len(behind):
-            entry, joint = behind[0]
-            z = arrays["xyz"][entry, joint, 2]
-            where = f"{sources['xyz']}, entry {entry}, keypoint {joint} ({KEYPOINT_NAMES[joint]})"
-            raise ValueError(f"{where}: z is {z:g} m, not in front of the camera (z > 0): {UNPACK_AGAIN}")
-        with np.errstate(over="ignore"):
-            uv = project(arrays["xyz"], arrays["K"])
-        if not np.isfinite(uv).all():
-            entry = int(np.argwhere(~np.isfinite(uv))[0][0])
-            raise ValueError(f"{sources['xyz']}, entry {entry}: its projection is not finite: {UNPACK_AGAIN}")
-    unusable = (arrays["K"][:, [0, 1], [0, 1]] <= 0).any(-1) | (arrays["K"][:, 2] != (0, 0, 1)).any(-1)
+    K = arrays["K"]
+    unusable = (K[:, [0, 1], [0, 1]] <= 0).any(-1) | (K[:, 2] != (0, 0, 1)).any(-1) | (np.abs(K) > FARTHEST).any((1, 2))
     if unusable.any():
         where = f"{sources['K']}, entry {int(unusable.argmax())}"
         raise ValueError(f"{where} is no camera: focal lengths must be positive, the last row 0 0 1: {UNPACK_AGAIN}")
+    if "xyz" in arrays:
+        _check_points(arrays["xyz"], K, sources["xyz"])
+    if "occluded" in arrays:
+        odd = np.argwhere((arrays["occluded"] != 0) & (arrays["occluded"] != 1))
+        if len(odd):
+            value = arrays["occluded"][tuple(odd[0])]
+            where = f"{sources['occluded']}, entry {odd[0][0]}, keypoint {odd[0][1]} ({KEYPOINT_NAMES[odd[0][1]]})"
+            raise ValueError(f"{where} is {value:g}, it must be 0 or 1: {UNPACK_AGAIN}")
     return arrays
 
 
-def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A JSON list of equal arrays as float64 (N, *shape); ValueError naming the entry that is not one."""
+def _check_points(xyz: np.ndarray, K: np.ndarray, path: Path) -> None:
+    """ValueError that names the first keypoint which is behind the camera, or so far off that it can't be meant."""
+
+    def refuse(found: np.ndarray, what: Callable[[int, int], str]) -> None:
+        if len(found):
+            entry, joint = found[0][:2].tolist()
+            where = f"{path}, entry {entry}, keypoint {joint} ({KEYPOINT_NAMES[joint]})"
+            raise ValueError(f"{where}: {what(entry, joint)}: {UNPACK_AGAIN}")
+
+    z = xyz[..., 2]
+    refuse(np.argwhere(z <= 0), lambda i, k: f"z is {z[i, k]:g} m, not in front of the camera (z > 0)")
+    far = np.abs(xyz).max(-1)
+    refuse(np.argwhere(far > FARTHEST_HAND), lambda i, k: f"it is {far[i, k]:g} m away; are these metres?")
+    with np.errstate(over="ignore"):
+        uv = project(xyz, K)
+    off = np.abs(uv).max(-1)
+    refuse(np.argwhere(~(off < FARTHEST)), lambda i, k: f"its projection is not finite, or {off[i, k]:g} px off")
+
+
+def _read_numbers(path: Path, shape: tuple[int, ...], flags: bool = False) -> np.ndarray:
+    """A JSON list of equal arrays as float64 (N, *shape); ValueError naming the entry that is not one.
+
+    `flags` says that true and false are meant where they stand; they are no numbers elsewhere.
+    """
     expected = "×".join(map(str, shape))
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        entries = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, character {error.pos:,} of {len(error.doc):,}"
         raise ValueError(f"{path} breaks off or is damaged at {where} ({error.msg}): {UNPACK_AGAIN}") from error
@@ -309,6 +331,9 @@ def _read_numbers(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} is no list of {expected} arrays, one per hand: {UNPACK_AGAIN}")
     array = _as_numbers(entries)
+    if not flags and ("true" in text or "false" in text):
+        entry = next((i for i, each in enumerate(entries) if set("tf") & set(json.dumps(each))), 0)
+        raise ValueError(f"{path}, entry {entry} holds true or false where a number belongs: {UNPACK_AGAIN}")
     if array is None or array.shape[1:] != shape:
         for index, entry in enumerate(entries):
             found = _as_numbers(entry)

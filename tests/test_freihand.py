@@ -367,6 +367,31 @@ def test_a_point_behind_the_camera_is_named(tree, z):
         FreiHAND(tree, "train")  # entry 6 is of the test part
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "value", "words"),
+    [
+        ("xyz", (3, 5), [1e38, 0.0, 0.7], r"entry 3, keypoint 5 \(index_mcp\): it is 1e\+38 m away"),
+        ("xyz", (3, 5), [1e38, 1e38, 1e39], "keypoint 5 .*m away"),
+        ("xyz", (3, 5), [10.0, -20.0, 700.0], "are these metres"),
+        ("xyz", (3, 5), [True, 0.0, 0.7], "entry 3 holds true or false"),
+        ("xyz", (3, 5), [0.0, False, 0.7], "entry 3 holds true or false"),
+        ("xyz", (3, 5), [1.0, 0.0, 1e-9], "keypoint 5 .*px off"),
+        ("K", (2, 0), [1e30, 0, 112], "entry 2 is no camera"),
+        ("K", (2, 0), [500.0, 0, 1e9], "entry 2 is no camera"),
+        ("K", (2, 0), [500.0, 0, True], "entry 2 holds true or false"),
+        ("occluded", (3, 5), -7.5, "entry 3, keypoint 5 .* is -7.5, it must be 0 or 1"),
+        ("occluded", (3, 5), 1e300, "must be 0 or 1"),
+        ("occluded", (3, 5), 2, "must be 0 or 1"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_by_name(tmp_path, name, place, value, words):
+    root = make_tree(tmp_path / "tree", hands=12, occluded=True)
+    FreiHAND(root)
+    edit(root / f"training_{name}.json", lambda entries: entries[place[0]].__setitem__(place[1], value))
+    with pytest.raises(ValueError, match=rf"training_{name}\.json, {'' if 'entry' in words else '.*'}{words}"):
+        FreiHAND(root)
+
+
 def test_every_truncation_of_an_image_is_noticed(tree):
     data = FreiHAND(tree)
     path = data.image_path(1)
@@ -525,5 +550,5 @@ def test_a_point_that_projects_to_infinity_is_an_error_that_names_the_entry(tmp_
     points = json.loads((root / "training_xyz.json").read_text())
     points[2][5][2] = 1e-320
     (root / "training_xyz.json").write_text(json.dumps(points))
-    with pytest.raises(ValueError, match=r"training_xyz\.json, entry 2: its projection"):
+    with pytest.raises(ValueError, match=r"training_xyz\.json, entry 2, keypoint 5 .*its projection"):
         FreiHAND(root)

@@ -35,7 +35,7 @@ def small_set(tmp_path_factory):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -80,6 +80,61 @@ def test_a_damaged_settings_file_is_written_anew_with_the_set(small_set, tmp_pat
     (out / "training_K.json").write_text("[]")
     with pytest.warns(UserWarning, match=r"synthhand\.json was damaged"):
         dataset.write_dataset(out, 6, seed=3, workers=1, evaluation_hands=2, quality=90, progress=False)
+    assert contents(out) == contents(small_set)
+
+
+@pytest.mark.filterwarnings("ignore:.*was damaged")
+def test_a_set_of_unknown_settings_is_made_of_the_ones_that_are_asked_for(tmp_path):
+    options = {"workers": 1, "progress": False}
+    dataset.write_dataset(tmp_path / "a", 1, seed=5, **options)
+    dataset.write_dataset(tmp_path / "b", 1, seed=6, **options)
+    (tmp_path / "a" / dataset.SETTINGS_FILE).write_text("")
+    dataset.write_dataset(tmp_path / "a", 1, seed=6, **options)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.filterwarnings("ignore:.*made again")
+@pytest.mark.parametrize(
+    "name",
+    ["training/rgb/00000007.jpg", "training/mask/00000003.jpg", "evaluation/rgb/00000001.jpg", "training_xyz.json"],
+)
+@pytest.mark.parametrize("harm", ["gone", "empty", "one bit", "another picture"])
+def test_what_is_damaged_of_a_finished_set_is_made_again(small_set, tmp_path, monkeypatch, name, harm):
+    out = Path(shutil.copytree(small_set, tmp_path / "set"))
+    path = out / name
+    data = path.read_bytes()
+    match harm:
+        case "gone":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "one bit":
+            path.write_bytes(data[:500] + bytes([data[500] ^ 4]) + data[501:])
+        case _:
+            path.write_bytes((out / "training/rgb/00000000.jpg").read_bytes())
+    rendered, real = [], dataset.render_hand
+    monkeypatch.setattr(dataset, "render_hand", lambda *a, **k: (rendered.append(a[0]), real(*a, **k))[1])
+    dataset.write_dataset(out, 6, seed=3, workers=1, evaluation_hands=2, quality=90, progress=False)
+    assert contents(out) == contents(small_set)
+    assert len(rendered) == (0 if name.endswith("json") else 1)
+
+
+def test_a_picture_that_was_lost_while_rendering_is_made_when_it_goes_on(small_set, tmp_path, monkeypatch):
+    out, render, calls = tmp_path / "stopped", dataset.render_hand, []
+
+    def stops_after_four(*given, **options):
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return render(*given, **options)
+
+    monkeypatch.setattr(dataset, "render_hand", stops_after_four)
+    options = {"seed": 3, "workers": 1, "evaluation_hands": 2, "quality": 90, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        dataset.write_dataset(out, 6, **options)
+    (out / "training/rgb/00000001.jpg").write_bytes(b"")  # as after a power cut
+    (out / ".labels/training/00000002.json").write_text("{")
+    dataset.write_dataset(out, 6, **options)
     assert contents(out) == contents(small_set)
 
 
@@ -310,6 +365,18 @@ def test_sample_unpacks_from_an_installed_package(elsewhere):
     assert len(list((root / "training" / "rgb").iterdir())) == 4 * sample.SAMPLE_HANDS
     elsewhere.unlink()
     assert sample.sample_root() == root, "an unpacked sample needs the zip no more"
+
+
+def test_a_sample_that_was_damaged_is_unpacked_anew(elsewhere, monkeypatch):
+    elsewhere.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent.parent / "data" / "synthhand.zip", elsewhere)
+    root = sample.sample_root()
+    path = root / "training" / "rgb" / "00000007.jpg"
+    whole = path.read_bytes()
+    for content in (None, b"", whole[:-1], bytes(len(whole))):
+        path.unlink() if content is None else path.write_bytes(content)
+        monkeypatch.setattr(sample, "_found_whole", set())
+        assert sample.sample_root() == root and path.read_bytes() == whole
 
 
 def test_sample_is_found_in_a_checkout(tmp_path, monkeypatch):

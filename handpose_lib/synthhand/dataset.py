@@ -15,44 +15,25 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..checksums import checksum, differing, keep_checksums, read_checksums
 from ..layout import VERSIONS
-from ..storage import atomic_path, lock_for
+from ..storage import atomic_path, lock_for, remove_leftovers
+from .claim import SETTINGS_FILE, Settings, claim, is_complete, refuse_others, write_settings
 from .picture import compose
 from .scene import REFERENCE, Scene, sample_scene
 from .shading import render_layer
 
-GENERATOR = 2  # raise it when the same seed begins to give other pictures
-SETTINGS_FILE = "synthhand.json"
 RENDERING = 24 * 3600.0  # s; as long as this, one process waits for another that renders the same set
+LABELS = ("K", "xyz", "scale", "occluded")
 _MASK_QUALITY = 70
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides what the files of a set contain."""
-
-    hands: int
-    evaluation_hands: int = 0
-    seed: int = 0
-    image_size: int = REFERENCE
-    quality: int = 92
-    generator: int = GENERATOR
-    without: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, object]:
-        """The settings as plain JSON values; `without` only where something is left out."""
-        values = asdict(self) | {"without": list(self.without)}
-        return values if self.without else {name: v for name, v in values.items() if name != "without"}
-
-
 PARTS = ("forearm", "lighting", "photographs")  # what can be left out, to see what it is good for
 
 
@@ -80,16 +61,22 @@ def render_hand(
         without: any of "forearm" (and what is worn on it), "lighting" and "photographs" (as backgrounds), to leave out.
     """
     without = _checked_parts(without)
-    evaluation = split == "evaluation"
-    versions = tuple(versions or (("evaluation",) if evaluation else VERSIONS))
-    # Scene, look and each version draw from their own stream: leaving a version out changes none of the others.
-    key = [seed, index, 1] if evaluation else [seed, index]
-    streams = dict(zip(("scene", "look", "evaluation", *VERSIONS), np.random.default_rng(key).spawn(7), strict=False))
-    scene = sample_scene(streams["scene"], image_size, forearm="forearm" not in without)
+    versions = tuple(versions or (("evaluation",) if split == "evaluation" else VERSIONS))
+    scene, streams = _scene_of(index, seed, split, image_size, without)
     layer = render_layer(streams["look"], scene, lighting="lighting" not in without)
     photographs = "photographs" not in without
     images = {version: compose(streams[version], scene, layer, version, photographs) for version in versions}
     return RenderedHand(scene, images, (layer.alpha * 255 + 0.5).astype(np.uint8))
+
+
+def _scene_of(
+    index: int, seed: int, split: str, image_size: int, without: Iterable[str]
+) -> tuple[Scene, dict[str, np.random.Generator]]:
+    """A hand in its scene, and the streams of random numbers that its look and its versions draw from."""
+    # Scene, look and each version draw from their own stream: leaving a version out changes none of the others.
+    key = [seed, index, 1] if split == "evaluation" else [seed, index]
+    streams = dict(zip(("scene", "look", "evaluation", *VERSIONS), np.random.default_rng(key).spawn(7), strict=False))
+    return sample_scene(streams["scene"], image_size, forearm="forearm" not in without), streams
 
 
 def _checked_parts(without: Iterable[str]) -> set[str]:
@@ -113,6 +100,8 @@ def write_dataset(
 ) -> Path:
     """Renders a set into the folder `out`; a set that was begun with the same arguments is completed.
 
+    A finished set is compared with the checksums of its files, and what is damaged or gone is rendered again.
+
     Args:
         hands: number of unique training hands; there are four images of each.
         seed: hand i depends on the seed and on i alone, whatever the number of workers.
@@ -132,30 +121,68 @@ def write_dataset(
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
-    _refuse_others(out, settings)
-    if _is_complete(out):  # may lie on a disk that can only be read
+    refuse_others(out, settings)
+    if is_complete(out) and not _damaged(out, settings):  # may lie on a disk that can only be read
         return out
     with lock_for(out / SETTINGS_FILE, RENDERING):  # two processes that want the same set: one renders it
-        _claim(out, settings)
-        if not _is_complete(out):
+        claim(out, settings)
+        damaged = _damaged(out, settings)
+        if is_complete(out) and damaged:
+            warnings.warn(f"{out / damaged[0]} and {len(damaged) - 1} other files are made again", stacklevel=2)
+        if damaged or not is_complete(out):
             _render_missing(out, settings, workers, progress)
     return out
 
 
+def _jobs(settings: Settings) -> list[tuple[str, int]]:
+    """Split and number of every hand of a set."""
+    return [("training", i) for i in range(settings.hands)] + [
+        ("evaluation", i) for i in range(settings.evaluation_hands)
+    ]
+
+
+def _pictures_of(settings: Settings, job: tuple[str, int]) -> list[str]:
+    """The files that a hand's pictures are in, below the set's folder: its versions, then the mask."""
+    split, index = job
+    if split == "evaluation":
+        return [f"evaluation/rgb/{index:08d}.jpg"]
+    numbers = [index + k * settings.hands for k in range(len(VERSIONS))]
+    return [f"training/rgb/{number:08d}.jpg" for number in numbers] + [f"training/mask/{index:08d}.jpg"]
+
+
+def _damaged(out: Path, settings: Settings) -> list[str]:
+    """Files of a set that are not there as they were written; where no checksums are kept, those that are not there."""
+    names = [name for job in _jobs(settings) for name in _pictures_of(settings, job)]
+    names += [f"{split}_{name}.json" for split in {job[0] for job in _jobs(settings)} for name in LABELS]
+    sums = read_checksums(out)
+    lost = [name for name in names if name not in sums and not (out / name).is_file()]
+    return lost + differing(out, sums, [name for name in names if name in sums])
+
+
+def _is_rendered(out: Path, settings: Settings, job: tuple[str, int], sums: Mapping[str, int]) -> bool:
+    """Whether a hand's pictures are there as they were written."""
+    names = _pictures_of(settings, job)
+    label = _read_label(out, *job)
+    known = label["checksums"] if label else sums
+    return all(name in known for name in names) and not differing(out, known, names)
+
+
 def _render_missing(out: Path, settings: Settings, workers: int | None, progress: bool) -> None:
     """Renders the hands that a claimed folder lacks, then gathers their labels."""
-    hands, evaluation_hands = settings.hands, settings.evaluation_hands
-    jobs = [("training", i) for i in range(hands)] + [("evaluation", i) for i in range(evaluation_hands)]
-    missing = [job for job in jobs if not _label_path(out, *job).is_file()]
+    jobs, sums = _jobs(settings), read_checksums(out)
+    for folder in ("training/rgb", "training/mask", "evaluation/rgb", ".labels/training", ".labels/evaluation"):
+        remove_leftovers(out / folder, certain=True)
+    missing = [job for job in jobs if not _is_rendered(out, settings, job, sums)]
     workers = min(workers or _cores(), max(len(missing), 1))
     done = len(jobs) - len(missing)
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=len(jobs), initial=done, unit="hand", desc="rendering", disable=hidden) as bar:
         for _ in _run(out, settings, missing, workers):
             bar.update()
-    for split, count in (("training", hands), ("evaluation", evaluation_hands)):
-        _write_labels(out, split, count)
-    _write_json(out / SETTINGS_FILE, {**settings.to_json(), "complete": True})
+    for split, count in (("training", settings.hands), ("evaluation", settings.evaluation_hands)):
+        sums |= _write_labels(out, settings, split, count)
+    keep_checksums(out, sums)
+    write_settings(out, settings, complete=True)
     shutil.rmtree(out / ".labels", ignore_errors=True)
 
 
@@ -200,28 +227,31 @@ def _write_hand(out: Path, settings: Settings, job: tuple[str, int]) -> None:
     """Renders one hand and writes its images; its label comes last and says that all else is there."""
     split, index = job
     hand = render_hand(index, settings.seed, split, settings.image_size, without=settings.without)
-    for k, image in enumerate(hand.images.values()):
-        number = index + k * settings.hands
-        _write_jpeg(out / split / "rgb" / f"{number:08d}.jpg", image[..., ::-1], settings.quality)
-    if split == "training":
-        _write_jpeg(out / split / "mask" / f"{index:08d}.jpg", hand.mask, _MASK_QUALITY)
-    scene = hand.scene
-    label = {
+    pictures = [(image[..., ::-1], settings.quality) for image in hand.images.values()]
+    pictures += [(hand.mask, _MASK_QUALITY)] if split == "training" else []
+    names = _pictures_of(settings, job)
+    sums = {name: _write_jpeg(out / name, *each) for name, each in zip(names, pictures, strict=True)}
+    _write_json(_label_path(out, split, index), _label_of(hand.scene) | {"checksums": sums}, durable=False)
+
+
+def _label_of(scene: Scene) -> dict[str, object]:
+    """What FreiHAND's files say of a hand."""
+    return {
         "K": scene.K.round(6).tolist(),
         "xyz": scene.xyz.round(8).tolist(),
         "scale": round(float(np.linalg.norm(scene.xyz[10] - scene.xyz[9])), 8),
         "occluded": scene.occluded.astype(int).tolist(),
     }
-    _write_json(_label_path(out, split, index), label, durable=False)
 
 
-def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
-    """Writes a BGR or gray uint8 image, whole or not at all."""
+def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> int:
+    """Writes a BGR or gray uint8 image, whole or not at all; returns its checksum."""
     ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError(f"{path}: OpenCV could not encode the image")
     with atomic_path(path, durable=False) as temporary:
         temporary.write_bytes(encoded.tobytes())
+    return checksum(encoded.tobytes())
 
 
 def _write_json(path: Path, content: object, durable: bool = True) -> None:
@@ -235,54 +265,32 @@ def _label_path(out: Path, split: str, index: int) -> Path:
     return out / ".labels" / split / f"{index:08d}.json"
 
 
-def _write_labels(out: Path, split: str, count: int) -> None:
-    """Gathers the labels of all hands of a split in FreiHAND's files."""
-    if count == 0:
-        return
-    labels = [json.loads(_label_path(out, split, i).read_text()) for i in range(count)]
-    for name in ("K", "xyz", "scale", "occluded"):
-        _write_json(out / f"{split}_{name}.json", [label[name] for label in labels])
-
-
-def _claim(out: Path, settings: Settings) -> None:
-    """Marks an empty folder as ours, or one whose mark was damaged; refuses one that holds something else."""
-    _refuse_others(out, settings)
-    if _found_settings(out) is None:
-        if (out / SETTINGS_FILE).exists():
-            warnings.warn(f"{out / SETTINGS_FILE} was damaged: the set is rendered anew", stacklevel=3)
-            shutil.rmtree(out / ".labels", ignore_errors=True)
-        _write_json(out / SETTINGS_FILE, settings.to_json())
-
-
-def _refuse_others(out: Path, settings: Settings) -> None:
-    """ValueError where a folder holds a set of other settings, or something else."""
-    found = _found_settings(out)
-    if found is not None:
-        wanted = settings.to_json()
-        names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name) and name != "complete"]
-        other = [f"{name}={found.get(name)!r} (now {wanted.get(name)!r})" for name in names]
-        if other:
-            difference = ", ".join(other)
-            raise ValueError(f"{out} holds a set of other settings: {difference}. Choose another folder or delete it.")
-    elif not (out / SETTINGS_FILE).exists() and out.is_dir() and any(not _is_lock(path) for path in out.iterdir()):
-        raise ValueError(f"{out} is not empty and has no {SETTINGS_FILE}: choose another folder, nothing was written.")
-
-
-def _is_lock(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == ".lock"
-
-
-def _found_settings(out: Path) -> dict | None:
-    """What the settings file of a folder says; None where there is none that can be read."""
+def _read_label(out: Path, split: str, index: int) -> dict | None:
+    """The label that waits for the set to be complete; None where there is none that can be read."""
     try:
-        found = json.loads((out / SETTINGS_FILE).read_text())
+        label = json.loads(_label_path(out, split, index).read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return label if isinstance(label, dict) and {*LABELS, "checksums"} <= label.keys() else None
 
 
-def _is_complete(out: Path) -> bool:
-    return bool((_found_settings(out) or {}).get("complete"))
+def _write_labels(out: Path, settings: Settings, split: str, count: int) -> dict[str, int]:
+    """Gathers the labels of all hands of a split in FreiHAND's files; returns the checksums of what was written."""
+    if count == 0:
+        return {}
+    labels, sums = [], {}
+    for index in range(count):
+        label = _read_label(out, split, index)
+        if label is None:  # of a finished set of which something else was damaged
+            scene, _ = _scene_of(index, settings.seed, split, settings.image_size, settings.without)
+            label = _label_of(scene)
+        sums |= label.get("checksums", {})
+        labels.append(label)
+    for name in LABELS:
+        path = out / f"{split}_{name}.json"
+        _write_json(path, [label[name] for label in labels])
+        sums[path.name] = checksum(path.read_bytes())
+    return sums
 
 
 def _work() -> None:

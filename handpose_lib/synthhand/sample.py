@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from ..checksums import differing, keep_checksums, read_checksums
 from ..storage import atomic_path, bundled_file, checkout_root, lock_for, user_cache
 from .dataset import write_dataset
 
@@ -33,14 +34,37 @@ def sample_root() -> Path:
     """
     parent = (checkout_root() / "runs") if checkout_root() else user_cache()
     target = parent / f"synthhand-{SAMPLE_SHA256[:8]}"
-    if (target / "training_K.json").is_file():
-        return target
-    with lock_for(target):
-        for left in parent.glob(f".{target.name}.*.unpacking"):  # by processes that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        if not (target / "training_K.json").is_file():
-            _unpack(bundled_zip(), target)
+    if target not in _found_whole and not _is_whole(target):
+        with lock_for(target):
+            for left in parent.glob(f".{target.name}.*.unpacking"):  # by processes that were killed
+                shutil.rmtree(left, ignore_errors=True)
+            if not _is_whole(target):
+                _unpack(bundled_zip(), target)
+    _found_whole.add(target)
     return target
+
+
+_found_whole: set[Path] = set()  # samples that this process has looked at
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether every file of an unpacked sample is there as it was written."""
+    if not (target / "training_K.json").is_file():
+        return False
+    try:
+        sums = read_checksums(target) or _sums_in(bundled_zip())
+    except FileNotFoundError:  # neither checksums nor the zip: nothing that says otherwise
+        return True
+    return not differing(target, sums)
+
+
+def _sums_in(archive: Path) -> dict[str, int]:
+    """The checksums that a zip has of its files."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return {entry.filename: entry.CRC for entry in opened.infolist() if not entry.is_dir()}
+    except zipfile.BadZipFile:
+        return {}
 
 
 def _unpack(archive: Path, target: Path) -> None:
@@ -56,6 +80,7 @@ def _unpack(archive: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(**beside) as temporary:
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(Path(temporary) / "set")
+        keep_checksums(Path(temporary) / "set", _sums_in(archive))
         if target.is_dir():  # left behind half unpacked by something else
             shutil.rmtree(target)
         (Path(temporary) / "set").rename(target)
