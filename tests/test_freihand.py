@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from trees import background, make_hands, make_tree, write_json
 
-from handpose_lib import freihand as module
+from handpose_lib import annotations
 from handpose_lib.freihand import VERSIONS, FreiHAND, project, split_rows
 from handpose_lib.storage import derived_folder
 
@@ -430,8 +430,8 @@ def test_a_grey_jpeg_becomes_three_channels(tree):
 @pytest.fixture
 def parsings(monkeypatch) -> list:
     """Grows by one with each parsing of the JSON files."""
-    seen, real = [], module._parse
-    monkeypatch.setattr(module, "_parse", lambda sources: seen.append(sources) or real(sources))
+    seen, real = [], annotations._parse
+    monkeypatch.setattr(annotations, "_parse", lambda sources: seen.append(sources) or real(sources))
     return seen
 
 

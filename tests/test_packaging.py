@@ -67,7 +67,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 FLOORS = [
     {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
     {"framing", "cache", "zips"},
-    {"download", "trusted"},
+    {"download", "trusted", "annotations"},
     {"unet", "augment", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},
