@@ -21,9 +21,15 @@ UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpos
 def project(xyz: Any, K: Any) -> Any:
     """Pixel positions of points seen by a pinhole camera: uv = (K xyz) / z.
 
-    Args: xyz (..., P, 3) in metres, camera coordinates; K (..., 3, 3) in pixels. Both torch tensors or both numpy.
-    Returns: (..., P, 2) x and y in pixels, of the same kind as `xyz`.
-    Raises: ValueError naming the first point that is not in front of the camera (z <= 0 or NaN).
+    Args:
+        xyz: (..., P, 3) in metres, camera coordinates; a tensor or a numpy array.
+        K: (..., 3, 3) in pixels, of the same kind.
+
+    Returns:
+        (..., P, 2) x and y in pixels, of the same kind as `xyz`.
+
+    Raises:
+        ValueError: a point that is not in front of the camera (z <= 0 or NaN); it names the first.
 
     >>> project(np.array([[0.1, 0.0, 0.5]]), np.array([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])).tolist()
     [[212.0, 112.0]]

@@ -21,7 +21,8 @@ DRAWN = 800  # px; a drawing shows no more
 def files_of(given: Sequence[Path], out: Path) -> list[Path]:
     """The picture files that are meant by files and folders, each once, without those in `out`.
 
-    Raises: ValueError for a folder without pictures, and where `out` is itself a folder of pictures.
+    Raises:
+        ValueError: a folder without pictures, or `out` is itself a folder of pictures.
     """
     if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
         raise ValueError(f"--out {out} is the folder of the pictures: the next run would take its drawings for hands")
@@ -33,7 +34,8 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
 
     What is done is written in any case, after Ctrl-C too.
 
-    Returns: how many pictures were answered, and what is wrong with the others.
+    Returns:
+        How many pictures were answered, and what is wrong with the others.
     """
     make_folder(out)
     plots.use_style()

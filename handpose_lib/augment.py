@@ -132,7 +132,8 @@ def warp_and_recolour(
         size: (H, W) of the output.
         memory: (2, >= B, 3, H, W) float32 to work in; None takes new memory.
 
-    Returns: (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`.
+    Returns:
+        (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`.
     """
     if memory is None:
         memory = colours.new_empty(2, *images.shape)

@@ -27,7 +27,8 @@ CHUNK = 1 << 24  # bytes
 def fingerprint(files: Iterable[Path], *facts: Any) -> str:
     """A hash of `facts` (JSON values) and of each file's name, size and time of change.
 
-    Raises: FileNotFoundError for a file that is gone.
+    Raises:
+        FileNotFoundError: a file is gone.
     """
     digest = hashlib.sha256(json.dumps([VERSION, *facts]).encode())
     for path in files:
@@ -77,8 +78,11 @@ def cached_bytes(
         fill: writes the content into the array that it is given; what it raises leaves no entry.
         what: the entry in words, for errors.
 
-    Returns: the array, copy-on-write: the file never changes.
-    Raises: OSError where the disk has no room for it.
+    Returns:
+        The array, copy-on-write: the file never changes.
+
+    Raises:
+        OSError: the disk has no room for it.
     """
     with lock_for(path):
         if not _is_current(path, mark, shape):

@@ -54,8 +54,9 @@ def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b
         progress: show a bar.
         magic: what the file begins with; an answer that does not never replaces what has arrived.
 
-    Raises: ConnectionError when it keeps breaking off (the part stays), OSError for a refusal, for a web page in the
-        place of the file, or for a full disk.
+    Raises:
+        ConnectionError: it keeps breaking off (the part stays).
+        OSError: a refusal, a web page in the place of the file, or a full disk.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -218,8 +219,10 @@ def fetch_freihand(
         keep_zip: keep each zip after it is unpacked, so that damaged files can be restored without a download.
         zips: FreiHAND's zips that you have already; they are unpacked, and nothing is downloaded.
 
-    Raises: PermissionError without accepted terms; OSError and ConnectionError as `download`; ValueError for a zip
-        that is damaged, is not FreiHAND's, or holds paths that lead out of `root`.
+    Raises:
+        PermissionError: the terms were not accepted.
+        OSError, ConnectionError: as `download`.
+        ValueError: a zip is damaged, is not FreiHAND's, or holds paths that lead out of `root`.
     """
     if not accept_terms:
         todo = "If you agree, call again with accept_terms=True (on the command line: --accept-terms)."

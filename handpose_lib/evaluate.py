@@ -147,7 +147,8 @@ class Report:
         Hidden joints are those behind another finger or an object; joints off the image are neither. A group of which
         no joint is hidden has NaN there.
 
-        Raises: ValueError when the data set does not say which joints are hidden (FreiHAND does not).
+        Raises:
+            ValueError: the data set does not say which joints are hidden (FreiHAND does not).
         """
         if self.occluded is None:
             raise ValueError(

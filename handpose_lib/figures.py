@@ -39,11 +39,14 @@ HASH = "Source"  # the name of a picture's note
 def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) -> list[Path]:
     """Make all pictures in `folder` and all tables of the pages anew; returns the files that were written.
 
-    `pages`: the README, and the card of the bundled weights.
+    Args:
+        pages: the README, and the card of the bundled weights.
+        folder: `figures/`.
+        results: where chapter 07 left its CSV, which is then copied into `folder` first.
 
-    `results`: where chapter 07 left its CSV, which is then copied into `folder` first.
-
-    Raises: FileNotFoundError when a CSV that a picture needs is nowhere; ValueError for an unknown table in the README.
+    Raises:
+        FileNotFoundError: a CSV that a picture needs is nowhere.
+        ValueError: an unknown table in the README.
     """
     for name in RESULTS if results else ():
         if not (results / name).is_file():
@@ -115,7 +118,8 @@ PICTURES: dict[str, Callable[[Path], plt.Figure]] = {
 def with_tables(text: str, folder: Path) -> str:
     """The text with each table between its markers made anew from the files in `folder`.
 
-    Raises: ValueError for a table that nobody knows how to make.
+    Raises:
+        ValueError: a table that nobody knows how to make.
     """
 
     def table(match: re.Match) -> str:

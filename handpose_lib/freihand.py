@@ -50,9 +50,13 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         path: a JPEG of 224×224 px.
         expected: the file's CRC-32, where it is known.
 
-    Returns: uint8 (3, 224, 224) RGB.
-    Raises: ValueError when the file is damaged, of another size, or turned by an EXIF entry: keypoints are of the
-        stored pixels, and whoever obeys the entry would see another picture.
+    Returns:
+        uint8 (3, 224, 224) RGB.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it is damaged, of another size, or turned by an EXIF entry: keypoints are of the stored pixels, and
+            whoever obeys the entry would see another picture.
     """
     try:
         encoded = Path(path).read_bytes()
@@ -99,8 +103,10 @@ class FreiHAND(VisionDataset):
         xyz (M, 21, 3) float32 or None; keypoints (M, 21, 2) float32 or None; occluded (M, 21) bool or None.
         num_hands: N, the hands in the annotation files, of all splits. versions: those that are there, a tuple.
 
-    Raises: FileNotFoundError for what is not there, ValueError for what is wrong in a file, both naming file and entry.
-        Images are only checked to be there; a damaged one is an error when its item is asked for.
+    Raises:
+        FileNotFoundError: something is not there; it names the file. Images are only checked to be there; a damaged one
+            is an error when its item is asked for.
+        ValueError: something is wrong in a file; it names file and entry.
     """
 
     def __init__(

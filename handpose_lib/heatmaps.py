@@ -117,7 +117,8 @@ def softmax(heatmaps: Tensor, *, beta: float = 100.0) -> tuple[Tensor, Tensor]:
         heatmaps: (B, K, H, W).
         beta: sharpness; positive.
 
-    Returns: see `decode_heatmaps`.
+    Returns:
+        See `decode_heatmaps`.
     """
     _check_positive(beta=beta)
     heatmaps, peak, confidence = _highest(heatmaps)
@@ -132,7 +133,8 @@ def center_of_mass(heatmaps: Tensor, *, threshold: float = 0.4) -> tuple[Tensor,
         heatmaps: (B, K, H, W).
         threshold: share of the maximum, from 0 (all that is positive) to below 1.
 
-    Returns: see `decode_heatmaps`.
+    Returns:
+        See `decode_heatmaps`.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be a share of the maximum from 0 to below 1, not {threshold}")
@@ -164,7 +166,8 @@ def local_peak(
         window: side of the window in pixels, odd; None: 3 sigma to each side, 13 at sigma 2.
         rounds: steps of Newton's method.
 
-    Returns: see `decode_heatmaps`.
+    Returns:
+        See `decode_heatmaps`.
     """
     _check_positive(sigma=sigma)
     window = 2 * math.ceil(3 * sigma) + 1 if window is None else window
@@ -212,7 +215,8 @@ def dark(heatmaps: Tensor, *, sigma: float = 2.0, kernel: int | None = None) -> 
         sigma: width of the Gaussians that the network was trained on, px.
         kernel: side of the blur in pixels, odd; None: 6 sigma - 1, which is 11 at sigma 2 and 17 at sigma 3.
 
-    Returns: see `decode_heatmaps`.
+    Returns:
+        See `decode_heatmaps`.
     """
     _check_positive(sigma=sigma)
     kernel = max(3, 2 * round(3 * sigma - 1) + 1) if kernel is None else kernel

@@ -80,7 +80,8 @@ def _bytes_of(path: str | Path) -> bytes:
 def to_rgb(image: Image.Image) -> Image.Image:
     """A picture of Pillow's in RGB of 8 bits, not turned, with what it knows of its orientation.
 
-    Raises: ValueError where its values are not of 8 or 16 bits.
+    Raises:
+        ValueError: its values are not of 8 or 16 bits.
     """
     image.load()  # which turns a TIFF
     turn = image.getexif().get(ORIENTATION, 1)
@@ -177,7 +178,8 @@ def picture_files(path: str | Path, besides: Path | None = None) -> list[Path]:
         path: a file or a folder.
         besides: a folder to leave out, such as the one that drawings go to.
 
-    Raises: ValueError for a folder without any picture.
+    Raises:
+        ValueError: a folder without any picture.
     """
     path = Path(path).expanduser()
     if not path.is_dir():

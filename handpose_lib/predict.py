@@ -115,7 +115,8 @@ class HandPosePredictor:
             boxes: (N, 4) left, top, right, bottom in px, where a detector says that the hands are; the first pass then
                 looks there instead of at the whole picture.
 
-        Raises: TypeError, ValueError, FileNotFoundError name the picture that can't be used, and why.
+        Raises:
+            TypeError, ValueError, FileNotFoundError: a picture can't be used; they name it, and say why.
         """
         entries = _entries(images)
         corners = None if boxes is None else _corners(boxes, len(entries))

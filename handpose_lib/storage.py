@@ -157,7 +157,8 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
         durable: wait until the content is on the disk before it takes the name, so that a power cut leaves the old
             file or the new one; and remove what killed processes left of this file. False for thousands of small files.
 
-    Raises: OSError that names `path` where the disk is full.
+    Raises:
+        OSError: the disk is full; it names `path`.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -262,7 +263,9 @@ def lock_for(path: str | Path, patience: float = 3600.0) -> Iterator[None]:
         path: what is made under the lock.
         patience: seconds to wait for another process; after 5 s a line says what is waited for.
 
-    Raises: TimeoutError that names the lock file; OSError where it can't be made.
+    Raises:
+        TimeoutError: another process holds it for too long; it names the lock file.
+        OSError: the lock file can't be made.
     """
     path = Path(path)
     make_folder(path.parent)

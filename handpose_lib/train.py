@@ -17,23 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from handpose_lib import runs
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
-from handpose_lib.runs import (
-    HistoryRow,
-    has_checkpoint,
-    history_line,
-    read_checkpoint,
-    read_history,
-    run_name,
-    stop_signal,
-    write_checkpoint,
-    write_history,
-)
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import atomic_path, is_remote, lock_for
 from handpose_lib.unet import UNet2DHandPose, load_model, save_model
@@ -90,7 +80,7 @@ class Trainer:
         self.val_set = val_set
         whole = max(1, len(val_set) // self.processes) * self.processes
         self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, whole), **shared)
-        self.name = run_name(settings, train_set)
+        self.name = runs.run_name(settings, train_set)
         self.total_steps = settings.epochs * len(self.batches)
         self.checkpoint_minutes = checkpoint_minutes
         self.remote = is_remote(self.folder)
@@ -126,7 +116,7 @@ class Trainer:
         self.losses = torch.zeros(len(self.batches), device=device)  # of this epoch's batches so far
         self.seconds = 0.0
         self.best_error = math.inf
-        self.history: list[HistoryRow] = []
+        self.history: list[runs.HistoryRow] = []
         # Looking at a value on the GPU makes the processor wait for it, so that is done now and then only.
         self.look_every = 20 if device.type == "cuda" else 1
 
@@ -141,7 +131,7 @@ class Trainer:
         Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
         """
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
-        with stop_signal() as stopped:
+        with runs.stop_signal() as stopped:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
             while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)
@@ -251,11 +241,11 @@ class Trainer:
             if better:
                 with atomic_path(self.folder / "best.safetensors") as temporary:
                     save_model(self.average.module, temporary, epoch=self.epoch)
-            write_history(self.history, self.folder / "history.csv")
+            runs.write_history(self.history, self.folder / "history.csv")
             if not self.remote or self._is_due() or self.step == self.total_steps:
                 self.save_checkpoint()
         if progress:
-            tqdm.write(history_line(row, settings.epochs))
+            tqdm.write(runs.history_line(row, settings.epochs))
 
     def _predict_validation(self) -> tuple[Tensor, Tensor]:
         """The averaged weights' predictions on the whole validation set, of which each process makes its part."""
@@ -285,11 +275,11 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "where": {name: getattr(self, name) for name in WHERE},
         }
-        write_checkpoint(state, self.folder, keep_previous=self.remote)
+        runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
 
     def resume(self) -> "Trainer":
         """Go back to the folder's checkpoint; FileNotFoundError without one, ValueError if another run's."""
-        state = read_checkpoint(self.folder, self.device, self.settings, self.name)
+        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name)
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -328,22 +318,24 @@ def train_or_load(
     settings: TrainSettings,
     train_set: FreiHAND,
     val_set: FreiHAND,
-    runs: str | Path,
+    parent: str | Path,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> tuple[UNet2DHandPose, Path]:
     """The model of these settings and data: loaded if it was trained before, else trained (or resumed) now.
 
-    Returns: the best model in evaluation mode on `device`, and the run's folder. Processes that ask for the same run
-    at the same time wait for the one that trains.
+    Processes that ask for the same run at the same time wait for the one that trains.
+
+    Returns:
+        The best model in evaluation mode on `device`, and the run's folder.
     """
-    folder = Path(runs) / run_name(settings, train_set)
+    folder = Path(parent) / runs.run_name(settings, train_set)
     device = pick_device(device)
     with lock_for(folder):
-        history = read_history(folder / "history.csv")
+        history = runs.read_history(folder / "history.csv")
         if len(history) < settings.epochs:
             trainer = Trainer(settings, train_set, val_set, folder, device)
-            if has_checkpoint(folder):
+            if runs.has_checkpoint(folder):
                 trainer.resume()
             trainer.run(progress)
     return load_model(folder / "best.safetensors", device)[0], folder

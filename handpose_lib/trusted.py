@@ -67,7 +67,8 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
         header: of a file with weights; older ones have the framing's fields among the others.
         multiple: what the side of the network's input must be a multiple of.
 
-    Raises: ValueError for one that can't be meant.
+    Raises:
+        ValueError: it can't be meant.
     """
     values = header.get("framing", header)
     size, crop, upright = values.get("image_size", 128), values.get("crop", 0.0), values.get("upright", False)
@@ -114,7 +115,8 @@ def load_state(path: Path, device: torch.device | str, keys: Iterable[str]) -> d
         device: where the tensors go.
         keys: what must be in it.
 
-    Raises: ValueError that names the file and says what to do.
+    Raises:
+        ValueError: it is no checkpoint, or a damaged one; it names the file and says what to do.
     """
     todo = "copy it again from where it is whole, or delete it and train anew"
     if not zipfile.is_zipfile(path):

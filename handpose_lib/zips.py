@@ -36,8 +36,11 @@ def restore(zip_path: Path, root: Path, progress: bool, forbidden: Iterable[str]
         progress: show bars.
         forbidden: names in `root` that a zip must not write.
 
-    Returns: the files, as paths below `root`.
-    Raises: ValueError that names the zip, and the file in it that is damaged, can't be read or leads out of `root`.
+    Returns:
+        The files, as paths below `root`.
+
+    Raises:
+        ValueError: a file in it is damaged, can't be read or leads out of `root`; it names the zip and the file.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:

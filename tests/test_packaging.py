@@ -121,6 +121,30 @@ def test_the_side_of_freihands_images_is_written_once():
     assert written == ["layout.py"]
 
 
+def test_sections_of_docstrings_have_one_form():
+    """`Returns:` stands alone on its line, as Args and Raises do, and what it says is indented below."""
+    inline = re.compile(r"^ *(?:Args|Returns|Raises|Shape): *\S.*", re.MULTILINE)
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in sorted((ROOT / "handpose_lib").rglob("*.py"))
+        for line in inline.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_what_comes_in_each_is_counted_per_not_a():
+    counted = re.compile(
+        r"\b(?:one|once|two|three|four|samples|rows|columns|lines) an? (?:sample|hand|image|keypoint|map|item)\b"
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {match}"
+        for path in tracked_files()
+        if path.suffix in {".py", ".md"}
+        for match in counted.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
 def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (

@@ -39,7 +39,8 @@ def choose(
             for `runs/` on this machine.
         zips: FreiHAND's zips, where you have them already.
 
-    Returns: what was written.
+    Returns:
+        What was written.
 
     Raises:
         ValueError: an unknown preset, or a folder for FreiHAND on a network drive.

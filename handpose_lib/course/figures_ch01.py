@@ -18,7 +18,12 @@ BOX = {"boxstyle": "round,pad=0.1", "fc": "black", "ec": "none", "alpha": 0.6}
 def draw_projection(image: Any, xyz: Any, keypoints: Any, K: Any, chosen: tuple[int, ...] = (0, 8, 20)) -> Figure:
     """A hand in front of its camera, with the rays of three keypoints, beside the image that those rays hit.
 
-    Args: image (3, H, W) uint8; xyz (21, 3) m; keypoints (21, 2) px; K (3, 3) px; up to three keypoints' numbers.
+    Args:
+        image: (3, H, W) uint8.
+        xyz: (21, 3), m.
+        keypoints: (21, 2), px.
+        K: (3, 3), px.
+        chosen: up to three keypoints' numbers.
     """
     figure = plt.figure(figsize=(10, 4), layout="none")
     space = figure.add_axes((-0.01, -0.1, 0.7, 1.2), projection="3d", computed_zorder=False)

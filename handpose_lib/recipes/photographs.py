@@ -36,8 +36,9 @@ class LabelledPhotographs:
 def labelled_photographs(folder: str | Path, leave_out: Sequence[str] = ()) -> LabelledPhotographs:
     """The labelled photographs of a folder, less the file names in `leave_out` (wrong labels).
 
-    Raises: FileNotFoundError where there is neither `keypoints.json` nor FreiHAND's layout, ValueError for an entry
-    without 21 keypoints.
+    Raises:
+        FileNotFoundError: there is neither `keypoints.json` nor FreiHAND's layout.
+        ValueError: an entry without 21 keypoints.
     """
     folder = Path(folder)
     if (folder / "training_K.json").is_file():

@@ -26,7 +26,8 @@ SEEDS_FILE = "seeds_quick.csv"
 def score_seeds(settings: TrainSettings, root: Path, runs: Path, seeds: Sequence[int]) -> pd.DataFrame:
     """Train `settings` once per seed on the data at `root` and score each on its test hands.
 
-    Returns: a row for each seed and keypoint, with COLUMNS; PCK as a share, errors in px of 128.
+    Returns:
+        A row for each seed and keypoint, with COLUMNS; PCK as a share, errors in px of 128.
     """
     train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
     tables = []
@@ -40,7 +41,8 @@ def score_seeds(settings: TrainSettings, root: Path, runs: Path, seeds: Sequence
 def recorded_seeds() -> pd.DataFrame:
     """What `score_seeds` wrote for the quick preset and seeds 1, 2 and 3, from the checkout or the installed package.
 
-    Raises: FileNotFoundError when it is in neither place.
+    Raises:
+        FileNotFoundError: it is in neither place.
     """
     return pd.read_csv(bundled_file(f"figures/{SEEDS_FILE}"))
 
