@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 COMMANDS = {  # each a module of `handpose_lib.commands`
     "data": "get, render and look at data sets",
@@ -24,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(arguments).parse_args(arguments)
+    for name, value in vars(options).items():  # `~` is the home folder wherever a path is given
+        if isinstance(value, Path):
+            setattr(options, name, value.expanduser())
+        elif isinstance(value, list):
+            setattr(options, name, [each.expanduser() if isinstance(each, Path) else each for each in value])
     try:
         with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)

@@ -2,29 +2,58 @@
 
 import csv
 import hashlib
+import io
 import json
-import pickle
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.settings import TrainSettings
-from handpose_lib.storage import atomic_path, replace
+from handpose_lib.storage import atomic_path, lock_for, remove_leftovers, replace
+from handpose_lib.trusted import load_state
+from handpose_lib.unet import save_model
 
+BEST = "best.safetensors"  # the averaged weights of the epoch with the lowest validation error
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # the second on a network file system only
+KEYS = ("settings", "run", "model", "average", "optimizer", "scaler", "where")  # of a checkpoint
 HistoryRow = dict[str, float | str]  # a line of `history.csv`
 
 
 def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
-    """A folder name that says what was trained on what: equal names mean equal settings, image ids and keypoints."""
-    hands = hashlib.sha256(train_set.keypoints.tobytes()).hexdigest()
-    data = [train_set.root.name, train_set.split, train_set.num_hands, list(train_set.versions), hands]
+    """A folder name that says what was trained on what, wherever that lies.
+
+    Equal names mean equal settings, image ids and keypoints, and images of the same sizes in bytes: pictures of the
+    same hands that were rendered in another way differ in that.
+    """
+    hands = hashlib.sha256(train_set.keypoints.tobytes())
+    for index in range(len(train_set)):
+        hands.update(train_set.image_path(index).stat().st_size.to_bytes(8, "little"))
+    data = [train_set.split, train_set.num_hands, list(train_set.versions), hands.hexdigest()]
     text = json.dumps([settings.to_json(), data], sort_keys=True)
     return f"unet{settings.width}_{settings.framing.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Lets one process at a time train in a folder, and removes what killed ones left; ValueError for a second."""
+    try:
+        with lock_for(folder / "run", patience=0):
+            remove_leftovers(folder, certain=True)
+            yield
+    except TimeoutError as error:
+        if "another process holds" not in str(error):
+            raise
+        raise ValueError(
+            f"another training is at work in {folder}: wait until it is done, stop it, or give another --out"
+        ) from error
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -43,7 +72,9 @@ def write_checkpoint(state: dict, folder: Path, keep_previous: bool = False) -> 
     """
     newest, previous = (folder / name for name in CHECKPOINTS)
     with atomic_path(newest) as temporary:
-        torch.save(state, temporary)
+        content = io.BytesIO()  # so that a full disk is an error of the disk, not of a zip
+        torch.save(state, content)
+        temporary.write_bytes(content.getbuffer())
         if keep_previous and newest.is_file():
             replace(newest, previous)
 
@@ -77,10 +108,52 @@ def _last_state(folder: Path, device: torch.device) -> tuple[Path, dict]:
         raise FileNotFoundError(f"{folder / CHECKPOINTS[0]} is not there: nothing to resume; train without --resume")
     if len(paths) > 1:
         try:
-            return paths[0], torch.load(paths[0], map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            return paths[0], load_state(paths[0], device, KEYS)
+        except ValueError:
             print(f"{paths[0]} is damaged: going on from {paths[1].name}, which was written before it")
-    return paths[-1], torch.load(paths[-1], map_location=device, weights_only=True)
+    return paths[-1], load_state(paths[-1], device, KEYS)
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights as they are now, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def write_best(model: nn.Module, weights: dict[str, Tensor], folder: Path, epoch: int) -> None:
+    """Writes best.safetensors: `weights` for a network like `model`, of that epoch."""
+    best = deepcopy(model).cpu()
+    best.load_state_dict(weights)
+    with atomic_path(folder / BEST) as temporary:
+        save_model(best, temporary, epoch=epoch)
+
+
+def restore_history(rows: list[HistoryRow], folder: Path) -> None:
+    """Writes a run's history from its checkpoint's rows where the file is missing or damaged, and says so."""
+    if finished_epochs(folder) < len(rows):
+        print(f"{folder / 'history.csv'} was missing or damaged: written anew from the checkpoint")
+        write_history(rows, folder / "history.csv")
+
+
+def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path) -> FloatingPointError:
+    """The error for a batch whose loss is no number, in this process or in another; all processes ask together.
+
+    Args:
+        loss: of this process's part of the batch.
+        ids: the images in it.
+        epoch, batch: counted from 0.
+        folder: of the run.
+    """
+    parts = [(loss, ids)]
+    if dist.is_initialized():
+        parts *= dist.get_world_size()
+        dist.all_gather_object(parts, (loss, ids))
+    guilty = [part for part in parts if not math.isfinite(part[0])] or parts
+    images = [image for _, part in guilty for image in part]
+    state = f"{folder / CHECKPOINTS[0]} holds the last good state" if has_checkpoint(folder) else "begin anew"
+    return FloatingPointError(
+        f"the loss is {guilty[0][0]} at epoch {epoch + 1}, batch {batch + 1}, image ids {images}: look at these "
+        f"images, or lower learning_rate; {state}"
+    )
 
 
 def history_line(row: HistoryRow, epochs: int) -> str:
@@ -102,12 +175,36 @@ def write_history(rows: list[HistoryRow], path: Path) -> None:
 
 
 def read_history(path: str | Path) -> list[HistoryRow]:
-    """The rows of a history file; none where it is not there yet."""
+    """The rows of a history file; none where it is not there yet, ValueError that names a damaged one."""
     if not Path(path).is_file():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:
+        todo = "resume the run, which writes it anew from its checkpoint"
+        raise ValueError(f"{path} is damaged ({error}): {todo}") from error
+
+
+def finished_epochs(folder: Path) -> int:
+    """How many epochs a run's history tells of; 0 where it can't be read."""
+    try:
+        return len(read_history(folder / "history.csv"))
+    except ValueError:
+        return 0
+
+
+def following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """How `AveragedModel` moves its tensors, given by kind, towards the model's; the third argument counts models."""
+
+    def follow(averages: list[Tensor], values: list[Tensor], number: Tensor) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)  # a few kernels for all tensors, as torch's own do
+        else:  # the counters of batch normalisation
+            torch._foreach_copy_(averages, values)
+
+    return follow
 
 
 @contextmanager

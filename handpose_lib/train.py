@@ -7,7 +7,7 @@ Told in `notebooks/06_gpu_training.ipynb`.
 import math
 import signal
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -25,8 +25,9 @@ from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.storage import atomic_path, is_remote, lock_for
-from handpose_lib.unet import UNet2DHandPose, load_model, save_model
+from handpose_lib.storage import is_remote, lock_for
+from handpose_lib.trusted import holds_weights
+from handpose_lib.unet import UNet2DHandPose, load_model
 
 
 class Trainer:
@@ -45,7 +46,8 @@ class Trainer:
 
     The run is a function of (settings, data): order, augmentation and schedules depend on the step alone, so that a
     run that was stopped and resumed ends with the weights of an unbroken one (on one kind of device). Where
-    `torch.distributed` is initialised, each process takes its part of every batch and process 0 alone writes.
+    `torch.distributed` is initialised, each process takes its part of every batch and process 0 alone writes. On a CPU,
+    the process keeps the memory that it frees, from then on (see `devices.keep_freed_memory`).
     """
 
     def __init__(
@@ -116,6 +118,8 @@ class Trainer:
         self.losses = torch.zeros(len(self.batches), device=device)  # of this epoch's batches so far
         self.seconds = 0.0
         self.best_error = math.inf
+        self.best: dict[str, Tensor] | None = None  # the averaged weights of the best epoch, on the CPU
+        self.best_epoch = 0
         self.history: list[runs.HistoryRow] = []
         # Looking at a value on the GPU makes the processor wait for it, so that is done now and then only.
         self.look_every = 20 if device.type == "cuda" else 1
@@ -129,9 +133,11 @@ class Trainer:
         """Train to the end, or until so many steps were taken in all, and save a checkpoint.
 
         Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
+
+        Raises: FloatingPointError for a loss that is no number; ValueError where another process trains in the folder.
         """
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
-        with runs.stop_signal() as stopped:
+        with runs.only_one(self.folder) if self.rank == 0 else nullcontext(), runs.stop_signal() as stopped:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
             while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)
@@ -190,7 +196,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # A young average forgets faster, or it would drag the random start along.
-        self.average.multi_avg_fn = _following(min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)))
+        self.average.multi_avg_fn = runs.following(min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)))
         self.average.update_parameters(self.model)
         return loss.detach()
 
@@ -204,11 +210,7 @@ class Trainer:
         if not bool(losses.isfinite().all()):
             number = int((~losses.isfinite()).float().argmax())
             ids = self.batches.ids[self.batches.items(self.epoch, number)].tolist()
-            raise FloatingPointError(
-                f"the loss is {float(self.losses[number])} at epoch {self.epoch}, batch {number}, image ids {ids}; "
-                f"{self.folder / 'checkpoint.pt'} holds the last good state: look at these images, "
-                "or lower learning_rate"
-            )
+            raise runs.loss_error(float(self.losses[number]), ids, self.epoch, number, self.folder)
         return int(news)
 
     def _end_epoch(self, started: float, progress: bool) -> None:
@@ -235,12 +237,14 @@ class Trainer:
         self.history.append(row)
         self.epoch, self.batch = self.epoch + 1, 0
         self.losses.zero_()
-        better = row["val_epe_px128"] < self.best_error
-        self.best_error = min(self.best_error, row["val_epe_px128"])
+        # As long as no epoch has an error that is a number, the last one counts as the best.
+        better = row["val_epe_px128"] < self.best_error or math.isinf(self.best_error)
+        if row["val_epe_px128"] < self.best_error:
+            self.best_error = row["val_epe_px128"]
         if self.rank == 0:
             if better:
-                with atomic_path(self.folder / "best.safetensors") as temporary:
-                    save_model(self.average.module, temporary, epoch=self.epoch)
+                self.best, self.best_epoch = runs.copied(self.average.module), self.epoch
+                runs.write_best(self.average.module, self.best, self.folder, self.best_epoch)
             runs.write_history(self.history, self.folder / "history.csv")
             if not self.remote or self._is_due() or self.step == self.total_steps:
                 self.save_checkpoint()
@@ -273,19 +277,31 @@ class Trainer:
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "best": self.best,
             "where": {name: getattr(self, name) for name in WHERE},
         }
         runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
 
     def resume(self) -> "Trainer":
-        """Go back to the folder's checkpoint; FileNotFoundError without one, ValueError if another run's."""
+        """Go back to the folder's checkpoint, and write anew what else of the run is missing or damaged there.
+
+        Raises: FileNotFoundError without a checkpoint, ValueError if it is damaged or another run's.
+        """
         state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name)
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was written without float16
+            self.scaler.load_state_dict(state["scaler"])
         for name in WHERE:
-            setattr(self, name, state["where"][name])
+            setattr(self, name, state["where"].get(name, getattr(self, name)))
+        self.best = state.get("best")
+        if self.rank == 0:
+            runs.restore_history(self.history, self.folder)
+            if self.history and not holds_weights(self.folder / runs.BEST):
+                self.best = self.best or runs.copied(self.average.module)  # an earlier version kept none
+                print(f"{self.folder / runs.BEST} was missing or damaged: written anew from the checkpoint")
+                runs.write_best(self.average.module, self.best, self.folder, self.best_epoch)
         return self
 
     def start_from(self, weights: str | Path) -> "Trainer":
@@ -299,19 +315,7 @@ class Trainer:
         return self
 
 
-WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "history")
-
-
-def _following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """How `AveragedModel` moves its tensors, given by kind, towards the model's; the third argument counts models."""
-
-    def follow(averages: list[Tensor], values: list[Tensor], number: Tensor) -> None:
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1 - decay)  # a few kernels for all tensors, as torch's own do
-        else:  # the counters of batch normalisation
-            torch._foreach_copy_(averages, values)
-
-    return follow
+WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "best_epoch", "history")
 
 
 def train_or_load(
@@ -331,11 +335,10 @@ def train_or_load(
     """
     folder = Path(parent) / runs.run_name(settings, train_set)
     device = pick_device(device)
-    with lock_for(folder):
-        history = runs.read_history(folder / "history.csv")
-        if len(history) < settings.epochs:
+    with lock_for(folder, patience=24 * 3600.0):
+        if runs.finished_epochs(folder) < settings.epochs or not holds_weights(folder / runs.BEST):
             trainer = Trainer(settings, train_set, val_set, folder, device)
             if runs.has_checkpoint(folder):
                 trainer.resume()
             trainer.run(progress)
-    return load_model(folder / "best.safetensors", device)[0], folder
+    return load_model(folder / runs.BEST, device)[0], folder

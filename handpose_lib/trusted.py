@@ -4,6 +4,7 @@ Both kinds can be cut, garbled, of another program, or wrong in their header; no
 network of absurd size, or give answers. Each error is one sentence that names the file and says what to do.
 """
 
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from handpose_lib.framing import Framing
@@ -105,6 +107,18 @@ def built(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> nn.Mo
     model = make()
     model.load_state_dict(dict(tensors))
     return model
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether a file is there that `save_model` wrote and that can be read to its end."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = json.loads((file.metadata() or {})["handpose"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        check_tensors(tensors, header.get("checksum"))
+    except Exception:  # whatever it is, it is written anew
+        return False
+    return True
 
 
 def load_state(path: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class UNet2DHandPose(nn.Module):
                 f"images must be (B, 3, H, W) with H and W multiples of {multiple} "
                 f"({self.depth} poolings), got {tuple(images.shape)}"
             )
+        if not images.is_floating_point():
+            raise TypeError(f"images are {images.dtype}: give normalize(images / 255), see handpose_lib.augment")
         skips = []
         x = images
         for level, block in enumerate(self.down):

@@ -1,5 +1,6 @@
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -147,7 +148,9 @@ def test_a_nan_loss_stops_with_the_images_ids_and_keeps_the_last_good_checkpoint
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
     original = trainer.train_step
     trainer.train_step = lambda batch: torch.tensor(math.nan) if trainer.epoch == 1 else original(batch)
-    with pytest.raises(FloatingPointError, match=r"epoch 1, batch 0, image ids \[\d+, "):
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 2, batch 1, image ids \[\d+, .*checkpoint\.pt holds the last good state"
+    ):
         trainer.run(progress=False)
     assert Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).resume().epoch == 1
 
@@ -261,15 +264,14 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root:
 def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path, tmp_path: Path):
     # The second checkpoint is cut short: half of its bytes are on the disk when the process dies.
     victim = (
-        "import io, os, signal, torch; from handpose_lib import cli; original = torch.save; seen = []\n"
-        "def save(state, path):\n"
-        "    if not seen:\n"
-        "        return seen.append(original(state, path))\n"
-        "    buffer = io.BytesIO(); original(state, buffer)\n"
+        "import os, pathlib, signal; from handpose_lib import cli; original = pathlib.Path.write_bytes; seen = []\n"
+        "def write(path, data):\n"
+        "    if 'checkpoint' not in path.name or not seen:\n"
+        "        return seen.append(original(path, data)) if 'checkpoint' in path.name else original(path, data)\n"
         "    with open(path, 'wb') as file:\n"
-        "        file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2]); file.flush(); os.fsync(file.fileno())\n"
+        "        file.write(data[: len(data) // 2]); file.flush(); os.fsync(file.fileno())\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "torch.save = save; cli.main()"
+        "pathlib.Path.write_bytes = write; cli.main()"
     )
     check_that_a_killed_run_resumes(victim, tiny_root, tmp_path)
 
@@ -410,3 +412,168 @@ def test_on_a_drive_there_is_no_checkpoint_for_each_epoch(tiny_train, tiny_val, 
         trainer.run(progress=False)
     length = len(trainer.batches)
     assert saved == {"drive": [3 * length], "disk": [length, 2 * length, 3 * length]}
+
+
+# --- what can be wrong in a run's folder ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tiny_train, tiny_val, tmp_path: Path) -> Path:
+    """A finished run."""
+    return Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run").run(progress=False).folder
+
+
+def without(path: Path, key: str) -> None:
+    state = torch.load(path, weights_only=True)
+    del state[key]
+    torch.save(state, path)
+
+
+def with_a_flipped_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.find(b"data/", len(data) // 2) + 3000] ^= 64
+    path.write_bytes(data)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, (os.environ["EXECUTED"],))
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "garbled": lambda path: path.write_bytes(b"x" * path.stat().st_size),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a flipped bit": with_a_flipped_bit,
+    "without a key": lambda path: without(path, "where"),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps(Evil())),
+    "a pickle in a zip": lambda path: torch.save(Evil(), path),
+    "another program's": lambda path: torch.save([1, 2], path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_in_one_sentence_and_never_executed(
+    run, tiny_train, tiny_val, tmp_path, monkeypatch, damage
+):
+    monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
+    DAMAGES[damage](run / "checkpoint.pt")
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pt is .*: copy it again .* or delete it and train anew"
+    ) as caught:
+        Trainer(SETTINGS, tiny_train, tiny_val, run).resume()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "history.csv"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut"])
+def test_what_is_lost_beside_the_checkpoint_is_written_anew(run, tiny_train, tiny_val, tmp_path, capsys, name, damage):
+    path, whole = run / name, (run / name).read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if damage == "empty" else whole[:-40])
+    resumed = Trainer(SETTINGS, tiny_train, tiny_val, run).resume()
+    assert path.read_bytes() == whole
+    assert f"{path} was missing or damaged: written anew" in capsys.readouterr().out
+    assert resumed.run(progress=False).best_error == min(row["val_epe_px128"] for row in resumed.history)
+
+
+def test_a_finished_run_without_its_weights_is_loaded_and_not_trained_again(
+    tiny_train, tiny_val, tmp_path, monkeypatch
+):
+    model, folder = train_or_load(SETTINGS, tiny_train, tiny_val, tmp_path, progress=False)
+    (folder / "best.safetensors").unlink()
+    (folder / "history.csv").write_text("epoch,st")
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("it was trained before"))
+    again, _ = train_or_load(SETTINGS, tiny_train, tiny_val, tmp_path, progress=False)
+    assert same(model.state_dict(), again.state_dict())
+
+
+def test_a_history_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,x\n")
+    with pytest.raises(ValueError, match=r"history\.csv is damaged .*resume the run"):
+        runs.read_history(tmp_path / "history.csv")
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tiny_root, tiny_train, tiny_val, tmp_path: Path):
+    inner = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run")
+    outer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run")
+    original, said = outer.train_step, []
+
+    def try_to_train() -> None:
+        with pytest.raises(ValueError, match="another training") as caught:
+            inner.run(progress=False)
+        said.append(caught)
+
+    def step(batch):
+        if not said:
+            thread = threading.Thread(target=try_to_train)
+            thread.start()
+            thread.join()
+        return original(batch)
+
+    outer.train_step = step
+    outer.run(progress=False)
+    assert f"another training is at work in {tmp_path / 'run'}" in str(said[0].value)
+    assert inner.step == 0
+
+
+def test_a_checkpoint_without_a_scaler_goes_on_where_float16_is_used(tiny_train, tiny_val, tmp_path: Path):
+    first = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False, until_step=4)
+    assert first.scaler.state_dict() == {}
+    other = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
+    other.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    assert other.resume().step == 4 and other.scaler.get_scale() > 1
+
+
+def test_the_same_data_in_another_folder_is_the_same_data(tmp_path: Path):
+    roots = [make_tree(tmp_path / name, hands=4) for name in ("FreiHAND_pub_v2", "freihand")]
+    small = replace(SETTINGS, batch_size=4, epochs=1)
+    first, moved = ({split: FreiHAND(root, split) for split in ("train", "val")} for root in roots)
+    assert runs.run_name(small, first["train"]) == runs.run_name(small, moved["train"])
+    Trainer(small, *first.values(), tmp_path / "run", "cpu").run(progress=False)
+    assert Trainer(small, *moved.values(), tmp_path / "run", "cpu").resume().epoch == 1
+    path = moved["train"].image_path(0)
+    path.write_bytes(path.read_bytes() + b"\0")  # other pictures of the same hands are other data
+    assert runs.run_name(small, first["train"]) != runs.run_name(small, moved["train"])
+
+
+def test_a_validation_error_that_is_never_a_number_keeps_the_last_epochs_weights(
+    tiny_train, tiny_val, tmp_path: Path, monkeypatch
+):
+    nothing = torch.full((len(tiny_val), 21, 2), math.nan), torch.zeros(len(tiny_val), 21)
+    monkeypatch.setattr(Trainer, "_predict_validation", lambda self: nothing)
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
+    assert math.isinf(trainer.best_error) and load_model(tmp_path / "best.safetensors")[1]["epoch"] == 3
+    assert same(weights(tmp_path), trainer.average.module.state_dict())
+
+
+def test_the_best_weights_are_those_of_the_epoch_with_the_lowest_error(tiny_train, tiny_val, tmp_path, monkeypatch):
+    shifts = iter((30.0, 5.0, 60.0))
+    truth = torch.from_numpy(tiny_val.keypoints)
+    answer = lambda self: (truth + next(shifts), torch.ones(truth.shape[:2]))  # noqa: E731
+    monkeypatch.setattr(Trainer, "_predict_validation", answer)
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
+    assert load_model(tmp_path / "best.safetensors")[1]["epoch"] == trainer.best_epoch == 2
+    assert not same(weights(tmp_path), trainer.average.module.state_dict())
+
+
+def test_a_nan_loss_names_a_checkpoint_only_where_there_is_one(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
+    trainer.train_step = lambda batch: torch.tensor(math.nan)
+    with pytest.raises(FloatingPointError, match=r"at epoch 1, batch 1, .*; begin anew$"):
+        trainer.run(progress=False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX systems")
+def test_everyone_may_read_what_a_run_writes(tiny_train, tiny_val, tmp_path: Path):
+    before = os.umask(0o022)
+    try:
+        Trainer(replace(SETTINGS, epochs=1), tiny_train, tiny_val, tmp_path / "run").run(progress=False)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").glob("[!.]*")}
+    assert modes == {"best.safetensors": 0o644, "checkpoint.pt": 0o644, "history.csv": 0o644}

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def run(options: argparse.Namespace) -> None:
         (trainer.resume() if options.resume else trainer).run()
         if trainer.rank == 0:
             weights = folder / "best.safetensors"
-            print(f"lowest validation error {trainer.best_error:.2f} px of 128; weights in {weights}")
+            error = f"{trainer.best_error:.2f} px of 128"
+            if not math.isfinite(trainer.best_error):
+                error = "unknown, it was a number in no epoch: the last epoch's weights count as the best"
+            print(f"lowest validation error {error}; weights in {weights}")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -216,7 +216,7 @@ def _run(out: Path, settings: Settings, jobs: list[tuple[str, int]], workers: in
             for _ in lines:
                 yield
         if any([child.wait() for child in children]):
-            raise RuntimeError(f"{out}: a worker failed (see above). What is done is kept: run the same command again.")
+            raise OSError(f"{out}: a worker failed (see above). What is done is kept: run the same command again.")
     finally:
         for child in children:
             child.terminate()
@@ -297,9 +297,13 @@ def _work() -> None:
     """What a child process of `_run` does: jobs from its standard input, a line for each hand to its output."""
     cv2.setNumThreads(1)
     order = json.load(sys.stdin)
-    for split, index in order["jobs"]:
-        _write_hand(Path(sys.argv[1]), Settings(**order["settings"]), (split, index))
-        print(index, flush=True)
+    try:
+        for split, index in order["jobs"]:
+            _write_hand(Path(sys.argv[1]), Settings(**order["settings"]), (split, index))
+            print(index, flush=True)
+    except OSError as error:  # such as a full disk
+        print(f"handpose: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":
