@@ -134,7 +134,9 @@ class Trainer:
 
         Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
 
-        Raises: FloatingPointError for a loss that is no number; ValueError where another process trains in the folder.
+        Raises:
+            FloatingPointError: a loss is no number.
+            ValueError: another process trains in the folder.
         """
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
         with runs.only_one(self.folder) if self.rank == 0 else nullcontext(), runs.stop_signal() as stopped:
@@ -285,7 +287,9 @@ class Trainer:
     def resume(self) -> "Trainer":
         """Go back to the folder's checkpoint, and write anew what else of the run is missing or damaged there.
 
-        Raises: FileNotFoundError without a checkpoint, ValueError if it is damaged or another run's.
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is damaged, or another run's.
         """
         state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name)
         self.model.load_state_dict(state["model"])
