@@ -8,6 +8,7 @@ from handpose_lib.storage import base_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.synthhand.dataset import SETTINGS_FILE
 
+NAME_FILE = "name.txt"  # in the folder of a data set that is neither FreiHAND nor rendered here
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
 
@@ -24,10 +25,15 @@ def freihand_root() -> Path | None:
 
 
 def data_name(preset: str) -> str:
-    """What the data of a preset are called, in messages and claims: SynthHAND sample, SynthHAND or FreiHAND."""
+    """What the data of a preset are called, in messages and claims.
+
+    SynthHAND sample, SynthHAND or FreiHAND; a data set of another origin has its name in the file `name.txt`.
+    """
     if preset == "quick":
         return "SynthHAND sample"
     real = freihand_root()
+    if real and (real / NAME_FILE).is_file():
+        return (real / NAME_FILE).read_text(encoding="utf-8").strip()
     return "FreiHAND" if real and not (real / SETTINGS_FILE).is_file() else "SynthHAND"
 
 

@@ -29,6 +29,14 @@ def test_full_uses_freihand_where_it_is(monkeypatch, tiny_root: Path):
     assert datasets.find_data("quick")[1] == "SynthHAND sample"
 
 
+def test_a_data_set_of_another_origin_says_its_own_name(monkeypatch, tmp_path: Path):
+    root = make_tree(tmp_path / "mine", hands=3, versions=["gs"], images=False)
+    (root / "name.txt").write_text("My hands\n")
+    monkeypatch.setenv("HANDPOSE_FREIHAND_ROOT", str(root))
+    assert datasets.find_data("full") == (root, "My hands")
+    assert datasets.data_name("quick") == "SynthHAND sample"
+
+
 def test_full_is_the_rebuilt_systems_size():
     full = PRESETS["full"]
     assert (full.framing.image_size, full.width, full.depth, full.sigma_end) == (128, 64, 3, 2.0)

@@ -99,6 +99,16 @@ def test_imports_run_one_way():
             assert allowed or ground, f"{path.name} imports {other}"
 
 
+def test_the_map_in_contributing_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [a-z ]+ \| (.*) \| .* \|$", text.split("## Conventions")[0], re.MULTILINE)
+    named = set(re.findall(r"`(\w+)/?`", " ".join(rows)))
+    there = {path.stem for path in (ROOT / "handpose_lib").iterdir() if path.suffix == ".py" or path.is_dir()}
+    there = {name for name in there if not name.startswith("__") and name != "bundled"}
+    assert named == there, f"CONTRIBUTING.md's table of floors and the package differ in {named ^ there}"
+    assert {name for floor in FLOORS for name in floor} == there
+
+
 def test_only_the_command_line_and_the_bench_know_course_and_recipes():
     for path in sorted((ROOT / "handpose_lib").glob("*.py")):
         if path.stem not in ("cli", "bench"):
