@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test reproduce lab notebooks figures lint format clean help
+.PHONY: course test rehearsal reproduce lab notebooks figures lint format clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make course     set up, run the notebooks in order (quick preset), say where the plots lie"
 	@echo "make test       set up, unit tests, and every notebook against its stored outputs"
+	@echo "make rehearsal  walk the road of FreiHAND on Colab without either: all chapters, a kill, a resume"
 	@echo "make reproduce  set up, train the full preset on FreiHAND (resumes), write its per-keypoint table and plot"
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
@@ -40,6 +41,9 @@ test: $(SETUP)
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
 	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+rehearsal: $(SETUP)
+	$(BIN)/python benchmarks/rehearsal.py
 
 reproduce: $(SETUP)
 	$(BIN)/handpose reproduce

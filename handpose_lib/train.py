@@ -329,6 +329,7 @@ def train_or_load(
     parent: str | Path,
     device: torch.device | str | None = None,
     progress: bool = True,
+    checkpoint_minutes: float = 10.0,
 ) -> tuple[UNet2DHandPose, Path]:
     """The model of these settings and data: loaded if it was trained before, else trained (or resumed) now.
 
@@ -341,7 +342,7 @@ def train_or_load(
     device = pick_device(device)
     with lock_for(folder, patience=24 * 3600.0):
         if runs.finished_epochs(folder) < settings.epochs or not holds_weights(folder / runs.BEST):
-            trainer = Trainer(settings, train_set, val_set, folder, device)
+            trainer = Trainer(settings, train_set, val_set, folder, device, checkpoint_minutes=checkpoint_minutes)
             if runs.has_checkpoint(folder):
                 trainer.resume()
             trainer.run(progress)

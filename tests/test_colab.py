@@ -56,7 +56,7 @@ def colab(wheel: Path, tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_the_first_cells_run_twice_in_an_empty_folder(colab: Path):
-    setup, imports = code_cells(NOTEBOOKS[0])[:2]
+    setup, imports = code_cells(NOTEBOOKS[1])[:2]
     sources = [COLAB, setup, imports, setup, imports, REPORT]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     resources = {"metadata": {"path": str(colab / "content")}}

@@ -22,6 +22,8 @@ import run  # noqa: E402  (notebooks/run.py)
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Chapter 00 sets a machine up; it has a question, but nothing to exercise and nothing to compare.
+each_lesson = pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str) -> list[dict]:
@@ -34,7 +36,7 @@ def source(cell: dict) -> str:
 
 
 CHAPTERS = (
-    "01_freihand", "02_heatmaps", "03_augmentation", "04_unet", "05_adaptive_wing_loss", "06_gpu_training",
+    "00_setup", "01_freihand", "02_heatmaps", "03_augmentation", "04_unet", "05_adaptive_wing_loss", "06_gpu_training",
     "07_per_keypoint_accuracy", "08_inference", "09_synthetic_to_real",
 )  # fmt: skip
 
@@ -53,7 +55,7 @@ def uncompared(cell: dict) -> str:
     return ""
 
 
-def test_all_nine_chapters_are_there():
+def test_all_chapters_are_there():
     assert tuple(path.stem for path in NOTEBOOKS) == CHAPTERS
 
 
@@ -84,7 +86,7 @@ def test_cells_are_stored_executed_in_order(path: Path):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
 
 
-@each_notebook
+@each_lesson
 def test_a_checked_cell_has_an_output_that_can_be_compared(path: Path):
     assert len(checked(path)) >= 5, "the story rests on no checked output"
     for cell in checked(path):
@@ -128,7 +130,7 @@ def test_code_cells_are_short(path: Path):
     assert median(lengths) <= 10 and max(lengths) <= 40
 
 
-@each_notebook
+@each_lesson
 def test_the_skeleton_is_kept(path: Path):
     text = "\n".join(source(cell) for cell in cells(path, "markdown"))
     headings = ("# ", "*What you will be able to do*", "*Time and hardware*", "## Your turn", "## What to remember")
@@ -136,6 +138,23 @@ def test_the_skeleton_is_kept(path: Path):
         assert needed in text, f"{path.name} lacks {needed}"
     assert text.count("<details>") >= 2  # solutions
     assert f"start({int(path.name[:2])})" in source(cells(path, "code")[0])
+
+
+def test_chapter_00_keeps_what_of_the_skeleton_makes_sense():
+    text = "\n".join(source(cell) for cell in cells(NOTEBOOKS[0], "markdown"))
+    for needed in (
+        "# 00",
+        "*What you will be able to do*",
+        "*Time and hardware*",
+        "After a disconnect",
+        "FreiHAND's terms",
+    ):
+        assert needed in text
+    code = [source(cell) for cell in cells(NOTEBOOKS[0], "code")]
+    assert "start(0)" in "".join(code) and "accept_terms=False" in "".join(code), (
+        "nobody's consent is taken for granted"
+    )
+    assert text.index("## FreiHAND's terms") < text.index("## Choose")
 
 
 @each_notebook

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from handpose_lib.devices import half_precision
+from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.storage import base_folder, drive_folder
 
 CHOOSE_GPU = (
@@ -40,11 +40,14 @@ def mount_drive() -> Path:
     return home / "handpose"
 
 
-def upload_pictures(folder: str | Path = "uploads") -> list[Path]:
-    """On Colab, a button that copies pictures from your computer or phone into `folder`; elsewhere, a hint."""
+def upload_pictures(folder: str | Path = "uploads") -> Path | str:
+    """On Colab, a button that copies pictures from your computer or phone into `folder`; elsewhere, a hint.
+
+    Returns: that folder, or "" when nothing was uploaded.
+    """
     if not on_colab():
         print("An upload button is there on Colab only; here, give the picture's path.")
-        return []
+        return ""
     uploaded = importlib.import_module("google.colab.files").upload()  # {name: bytes}
     folder = base_folder() / folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +55,12 @@ def upload_pictures(folder: str | Path = "uploads") -> list[Path]:
     for path, content in zip(paths, uploaded.values(), strict=True):
         path.write_bytes(content)
     print(f"{len(paths)} uploaded to {folder}" if paths else "nothing was uploaded")
-    return paths
+    return folder if paths else ""
 
 
-def describe_machine(device: torch.device) -> list[str]:
-    """Lines that say what this machine has: GPU or processor, memory, free disk."""
-    lines = []
+def show_machine() -> None:
+    """Print what this machine has: GPU or processor, memory, free disk."""
+    device, lines = pick_device(), []
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         kind = str(half_precision(device)).removeprefix("torch.")
@@ -71,4 +74,4 @@ def describe_machine(device: torch.device) -> list[str]:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         lines.append(f"memory: {memory / 1e9:.0f} GB")
     lines.append(f"free disk: {shutil.disk_usage(base_folder()).free / 1e9:.0f} GB")
-    return lines
+    print("\n".join(lines))

@@ -1,0 +1,17 @@
+"""The road from Colab's badge to the per-keypoint plot on FreiHAND, in short; `make rehearsal` is the long form."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+import rehearsal  # noqa: E402  (benchmarks/rehearsal.py)
+
+
+def test_from_the_badge_to_the_plot_with_a_kill_in_between(tmp_path: Path, wheel: Path):
+    rows = rehearsal.rehearse(tmp_path, hands=60, chapters=[7], wheel=wheel)
+    assert [row["stage"][:8] for row in rows[1:]] == [
+        "00_setup", "06_gpu_t", "00_setup", "06_gpu_t", "an unbro", "07_per_k",
+    ]  # fmt: skip
+    assert max(row.get("peak_mb", 0) for row in rows) < 6000
