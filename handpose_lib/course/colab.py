@@ -43,7 +43,8 @@ def mount_drive() -> Path:
 def upload_pictures(folder: str | Path = "uploads") -> Path | str:
     """On Colab, a button that copies pictures from your computer or phone into `folder`; elsewhere, a hint.
 
-    Returns: that folder, or "" when nothing was uploaded.
+    Returns:
+        That folder, or "" when nothing was uploaded.
     """
     if not on_colab():
         print("An upload button is there on Colab only; here, give the picture's path.")
