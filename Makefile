@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test rehearsal reproduce lab notebooks figures lint format clean help
+.PHONY: course test test-colab test-lowest rehearsal reproduce lab notebooks figures lint format clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make course     set up, run the notebooks in order (quick preset), say where the plots lie"
 	@echo "make test       set up, unit tests, and every notebook against its stored outputs"
+	@echo "make test-colab, make test-lowest  run all chapters with Colab's versions, and with the lowest allowed ones"
 	@echo "make rehearsal  walk the road of FreiHAND on Colab without either: all chapters, a kill, a resume"
 	@echo "make reproduce  set up, train the full preset on FreiHAND (resumes), write its per-keypoint table and plot"
 	@echo "make lab        set up, open JupyterLab on notebooks/"
@@ -41,6 +42,18 @@ test: $(SETUP)
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
 	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+# All chapters with the versions of Colab's image, and with the lowest that pyproject.toml allows, each in an
+# environment of its own (several GB, since torch brings its CUDA libraries).
+test-colab: $(SETUP)
+	UV_SYSTEM_CERTS=1 $(BIN)/uv venv --quiet --allow-existing .venv-colab
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python .venv-colab/bin/python --constraints tests/constraints-colab.txt --editable '.[notebooks]'
+	.venv-colab/bin/python notebooks/run.py
+
+test-lowest: $(SETUP)
+	UV_SYSTEM_CERTS=1 $(BIN)/uv venv --quiet --allow-existing .venv-lowest
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[notebooks]'
+	.venv-lowest/bin/python notebooks/run.py
 
 rehearsal: $(SETUP)
 	$(BIN)/python benchmarks/rehearsal.py
