@@ -75,7 +75,8 @@ def test_scores_are_those_of_known_errors(folder: Path):
 
 
 def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: Path):
-    monkeypatch.setattr(ablation, "runs_folder", lambda: tmp_path / "runs")
+    for name in ("runs_folder", "work_folder"):
+        monkeypatch.setattr(ablation, name, lambda: tmp_path / "runs")
     monkeypatch.setattr(ablation, "sample_root", lambda: make_tree(tmp_path / "sample", 4))
     out, short = tmp_path / "ablation.csv", {"epochs": 1, "batch_size": 4, "width": 4, "framing": Framing(32)}
     rows, photographs = ablation.ROWS[:2], labelled_photographs(folder)

@@ -21,7 +21,7 @@ from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import LabelledPhotographs, labelled_photographs, score
 from handpose_lib.runs import read_history
 from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import atomic_path, runs_folder
+from handpose_lib.storage import atomic_path, runs_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.train import Trainer
 
@@ -80,7 +80,7 @@ def _one(
 ) -> list[dict[str, str]]:
     """Render (once), train and score; one line per data set, every value as the CSV holds it."""
     name = "-".join(("ablation", str(hands), *row.without))
-    root = write_dataset(runs_folder() / name, hands, seed=DATA_SEED, without=row.without)
+    root = write_dataset(work_folder() / name, hands, seed=DATA_SEED, without=row.without)
     train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
     folder = runs_folder() / f"{name}-{'jitter' if row.colour_jitter else 'plain'}-{settings.seed}"
     Trainer(settings, train_set, val_set, folder).run(progress=False)

@@ -27,7 +27,7 @@ from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.runs import HistoryRow, read_history, write_history
 from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import atomic_path, checkout_root, runs_folder
+from handpose_lib.storage import atomic_path, checkout_root, runs_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.train import Trainer
 from handpose_lib.unet import load_model, save_model
@@ -54,7 +54,7 @@ def train(device: str | None = None) -> list[Path]:
     """Train all stages, or go on where they were stopped; returns their folders."""
     folders: list[Path] = []
     for stage in STAGES:
-        root = write_dataset(runs_folder() / f"synthhand-{stage.hands}", stage.hands, seed=7)
+        root = write_dataset(work_folder() / f"synthhand-{stage.hands}", stage.hands, seed=7)
         folder = runs_folder() / stage.name
         train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
         trainer = Trainer(stage.settings, train_set, val_set, folder, pick_device(device))
