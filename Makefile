@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test test-colab test-lowest rehearsal reproduce lab notebooks figures lint format clean help
+.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test       set up, unit tests, and every notebook against its stored outputs"
 	@echo "make test-colab, make test-lowest  run all chapters with Colab's versions, and with the lowest allowed ones"
 	@echo "make rehearsal  walk the road of FreiHAND on Colab without either: all chapters, a kill, a resume"
+	@echo "make fuzz       set up, ten times as many damaged files as make test tries (FIRST=seed)"
 	@echo "make reproduce  set up, train the full preset on FreiHAND (resumes), write its per-keypoint table and plot"
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
@@ -57,6 +58,8 @@ test-lowest: $(SETUP)
 
 rehearsal: $(SETUP)
 	$(BIN)/python benchmarks/rehearsal.py
+fuzz: $(SETUP)
+	HANDPOSE_FUZZ=2000 HANDPOSE_FUZZ_SEED=$(or $(FIRST),10000) $(BIN)/pytest tests/test_fuzz.py --numprocesses 2 -q
 
 reproduce: $(SETUP)
 	$(BIN)/handpose reproduce

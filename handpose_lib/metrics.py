@@ -4,6 +4,7 @@ Notebook 07 tells their story. Every function takes tensors or arrays and comput
 (N, K) says which keypoints count (None: all); a keypoint that counts must have finite coordinates in `target`.
 """
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -34,7 +35,10 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
     pred, target = _points("pred", pred), _points("target", target)
     if pred.shape != target.shape:
         raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
-    visible = torch.ones(pred.shape[:2], dtype=torch.bool) if visible is None else torch.as_tensor(visible).cpu().bool()
+    visible = torch.ones(pred.shape[:2], dtype=torch.bool) if visible is None else torch.as_tensor(visible).cpu()
+    if not bool(((visible == 0) | (visible == 1)).all()):
+        raise ValueError("visible must be true or false (1 or 0) for each keypoint")
+    visible = visible.bool()
     if visible.shape != pred.shape[:2]:
         raise ValueError(
             f"visible is {tuple(visible.shape)}; keypoints {tuple(pred.shape)} need {tuple(pred.shape[:2])}"
@@ -67,6 +71,7 @@ def normalizer_lengths(target: Any, normalizer: str = "bbox", image_size: float 
     target = _points("target", target)
     if normalizer not in NORMALIZERS:
         raise ValueError(f"unknown normalizer {normalizer!r}; it must be one of {', '.join(NORMALIZERS)}")
+    _check_positive(image_size=image_size)
     if normalizer == "image":
         return torch.full(target.shape[:1], float(image_size), dtype=torch.float64)
     known = target.isfinite().all(-1, keepdim=True)
@@ -87,6 +92,7 @@ def correct(
 
     The hits that `pck` averages, with the same arguments: (N, K), ready for `bootstrap_interval`.
     """
+    _check_positive(threshold=threshold)
     errors = distances(pred, target, visible)
     return _within(errors, threshold * normalizer_lengths(target, normalizer, image_size)[:, None])
 
@@ -139,6 +145,7 @@ def auc(
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}; it must be one of {', '.join(CONVENTIONS)}")
+    _check_positive(max_error=max_error)
     errors = distances(pred, target, visible)
     if convention == "mmpose":
         # Divided first, and i/20 not a sum of steps: an error on a threshold then falls as it does in mmpose.
@@ -215,6 +222,8 @@ def bootstrap_interval(
     >>> bool(0.6 < low < 0.75 < high < 0.9)
     True
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, it must be a share between 0 and 1")
     means = bootstrap_means(values, groups, resamples, seed)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = torch.nanquantile(means, ends, dim=0)
@@ -225,6 +234,12 @@ def _double(values: Any) -> Tensor:
     """To float64 on the CPU: the only device that has it everywhere, and the numbers are few."""
     values = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
     return values.detach().cpu().double()
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, it must be a positive number")
 
 
 def _points(name: str, points: Any) -> Tensor:

@@ -125,6 +125,8 @@ class HandPosePredictor:
         for pictures, factors in _batches(entries, self.batch_size):
             part = slice(done, done + len(pictures))
             done += len(pictures)
+            if corners is not None:
+                _check_inside(corners[part], pictures, factors)
             own = None if corners is None else _resized(corners[part], 1 / factors)
             found, sure = self._all_looks(pictures, own)
             keypoints.append(_resized(found, factors))
@@ -222,12 +224,26 @@ def _corners(boxes: Any, count: int) -> Tensor:
     """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
     boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
     boxes = boxes.float()
+    sides = boxes[:, 2:] - boxes[:, :2] if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes.new_zeros(0)
+    if len(sides) and not bool(sides.isfinite().all() & boxes.isfinite().all()):
+        raise ValueError(f"boxes must be finite, not {boxes.tolist()[:2]}")
+    if len(sides) and bool((boxes >= 0).all() and (boxes <= 1).all()):
+        raise ValueError(f"boxes must be in px of the pictures, these look like shares of them: {boxes.tolist()[:2]}")
     if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(
             f"boxes must be ({count}, 4), one per picture, each left, top, right, bottom in px with "
             f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()[:2]}"
         )
     return boxes.reshape(count, 2, 2)
+
+
+def _check_inside(corners: Tensor, pictures: Sequence[np.ndarray], factors: Tensor) -> None:
+    """ValueError for a box that has nothing of its picture in it."""
+    for box, picture, factor in zip(corners, pictures, factors, strict=True):
+        size = torch.tensor(picture.shape[1::-1]) * factor
+        if not bool((box[0] < size).all() and (box[1] > 0).all()):
+            width, height = size.round().int().tolist()
+            raise ValueError(f"the box {box.flatten().tolist()} lies outside of its picture, {width}×{height} px")
 
 
 def _entries(images: Any) -> list[Any]:

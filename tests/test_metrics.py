@@ -242,3 +242,22 @@ def test_the_same_seed_gives_the_same_interval():
     assert bootstrap_interval(values, seed=5) != bootstrap_interval(values, seed=6)
     narrow, wide = bootstrap_interval(values, level=0.5), bootstrap_interval(values, level=0.99)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize("value", [0, -0.2, math.nan, math.inf, True])
+def test_arguments_that_cannot_be_meant_are_refused(value):
+    points = torch.rand(3, 21, 2)
+    for use in (
+        lambda: pck(points, points, value),
+        lambda: pck(points, points, normalizer="image", image_size=value),
+        lambda: auc(points, points, value),
+    ):
+        with pytest.raises(ValueError, match="must be a positive number"):
+            use()
+
+
+def test_levels_and_visibility_are_checked():
+    with pytest.raises(ValueError, match="level is 95"):
+        bootstrap_interval(torch.rand(9), level=95)
+    with pytest.raises(ValueError, match="visible must be true or false"):
+        epe(torch.rand(1, 2, 2), torch.rand(1, 2, 2), visible=torch.tensor([[0.5, 1.0]]))

@@ -128,6 +128,28 @@ def test_boxes_that_fit_no_picture_are_refused(boxes):
         HandPosePredictor(SeesRed())(with_spot(64, 64, 9, 9, 2), boxes=boxes)
 
 
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ([0.1, 0.2, 0.8, 0.9], "look like shares"),
+        ([0, 0, float("nan"), 5], "must be finite"),
+        ([0, 0, float("inf"), 5], "must be finite"),
+        ([70, 3, 90, 20], "lies outside of its picture, 64×64 px"),
+        ([3, -20, 9, -1], "lies outside of its picture"),
+    ],
+)
+def test_a_box_that_cannot_be_meant_is_refused(box, words):
+    with pytest.raises(ValueError, match=words):
+        HandPosePredictor(SeesRed())(with_spot(64, 64, 9, 9, 2), boxes=[box])
+
+
+def test_the_callers_model_stays_in_the_mode_it_came_in():
+    model = UNet2DHandPose(4, 2, framing=Framing(32)).train()
+    predictor = HandPosePredictor(model)
+    first = predictor(with_spot(64, 64, 9, 9, 2))[0]
+    assert model.training and torch.equal(first, predictor(with_spot(64, 64, 9, 9, 2))[0])
+
+
 def test_options_out_of_range_are_refused():
     for options in ({"passes": 0}, {"framing": Framing(64, crop=1.5)}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="passes and batch_size"):
