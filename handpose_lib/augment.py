@@ -27,6 +27,11 @@ class Augmentation:
     contrast: float = 0.30  # about mid-grey, relative
     saturation: float = 0.40  # towards or away from grey, relative
     tint: float = 0.12  # gain of each channel on its own: cameras differ in white balance
+    # What makes renders serve for photographs (`appearance.py`); 0 where the training pictures are photographs.
+    spectrum: float = 0.0  # strength of noise on the amplitude spectrum
+    wear: float = 0.0  # from 0 to 1: how many are blurred, grey, noisy, or of another gamma
+    occluders: float = 0.0  # probability that a thing lies in front, for each of three
+    untouched: float = 0.1  # share that none of these three changes
 
     def __post_init__(self) -> None:
         if not (self.scale >= 1 and self.rotation_focus > 0 and 0 <= self.mirror <= 1):
@@ -34,9 +39,17 @@ class Augmentation:
                 f"scale must be at least 1, rotation_focus positive and mirror a probability, not {self.scale}, "
                 f"{self.rotation_focus} and {self.mirror}"
             )
-        for name in ("rotation", "shift", "brightness", "contrast", "saturation", "tint"):
+        for name in ("rotation", "shift", "brightness", "contrast", "saturation", "tint", "spectrum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must not be negative")
+        for name in ("wear", "occluders", "untouched"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to 1")
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether `appearance.disturb` has anything to do."""
+        return max(self.spectrum, self.wear, self.occluders) > 0
 
 
 NO_AUGMENTATION = Augmentation(0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

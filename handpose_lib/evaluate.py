@@ -21,7 +21,7 @@ from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
-from handpose_lib.predict import HandPosePredictor, framing_of, points_on_input
+from handpose_lib.predict import HandPosePredictor, framing_of, points_on_input, sigma_of
 from handpose_lib.unet import evaluating
 
 BOXES = ("found", "truth")
@@ -52,7 +52,7 @@ def predict_keypoints(
                 images, from_full = warp_images(images, changes), compose(changes, from_full)
             with torch.autocast(batches.device.type, half, enabled=half is not None):
                 heatmaps = model(images)
-            found, peak = points_on_input(heatmaps.float(), batches.framing, method)
+            found, peak = points_on_input(heatmaps.float(), batches.framing, method, sigma_of(model))
             keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
             confidence.append(peak.cpu())
     return torch.cat(keypoints), torch.cat(confidence)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from handpose_lib import augment
+from handpose_lib import appearance, augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
@@ -220,16 +220,19 @@ class HandBatches:
         size = self.framing.size
         augmented = epoch is not None and self.augmentation is not None
         if augmented:
-            uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index])  # (B, DRAWS)
+            count = augment.DRAWS + appearance.DRAWS * self.augmentation.disturbs
+            uniform = augment.keyed_uniform(self.seed, epoch, self.ids[index], count)
             matrices = augment.affine_matrices(uniform, self.augmentation, size).to(self.device)
             from_full = compose(matrices, from_full)
-            colours = augment.colour_matrices(uniform[:, 5:], self.augmentation)
+            colours = augment.colour_matrices(uniform[:, 5 : augment.DRAWS], self.augmentation)
         else:
             colours = torch.eye(3, 4).expand(len(index), -1, -1)
         if augmented or self.framing.crop or images.shape[-2:] != size:
             from_source = compose(from_full, self.to_full)
             colours = augment.for_bytes(colours).to(self.device)
             images = augment.warp_and_recolour(images, from_source, colours, size, self._memory_for(images))
+            if augmented and self.augmentation.disturbs:
+                images = appearance.disturb(images, uniform[:, augment.DRAWS :], self.augmentation)
         else:
             images = augment.normalize(images.float().div_(255))
         if keypoints is None:

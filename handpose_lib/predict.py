@@ -22,7 +22,8 @@ from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keyp
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.pictures import picture_files, read_picture, read_reduced, to_rgb
 from handpose_lib.storage import bundled_file
-from handpose_lib.unet import evaluating, load_model
+from handpose_lib.unet import evaluating
+from handpose_lib.weights import load_model
 
 __all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files", "points_on_input", "read_picture"]
 
@@ -176,7 +177,7 @@ class HandPosePredictor:
             crops = [cut(p, m.numpy(), self.framing.image_size) for p, m in zip(pictures[part], matrices, strict=True)]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(batch.float() / 255))
-            found, peak = points_on_input(heatmaps, self.framing, self.method)
+            found, peak = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
             keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
             confidence.append(peak.cpu().clamp(0, 1))
         return torch.cat(keypoints), torch.cat(confidence)
@@ -204,18 +205,27 @@ def framing_of(model: nn.Module) -> Framing:
     return framing
 
 
-def points_on_input(heatmaps: Tensor, framing: Framing, method: str = "local_peak") -> tuple[Tensor, Tensor]:
+def sigma_of(model: nn.Module) -> float:
+    """Width of the peaks in a network's heatmaps, px of them; 2, as in the course, for one that does not say."""
+    return getattr(model, "heatmap_sigma", 2.0)
+
+
+def points_on_input(
+    heatmaps: Tensor, framing: Framing, method: str = "local_peak", sigma: float = 2.0
+) -> tuple[Tensor, Tensor]:
     """Decode heatmaps of any size to px of the network's input.
 
     Args:
         heatmaps: (B, K, H, W), which cover the network's input.
         framing: of the network; its `image_size` is the side of the input.
         method: see `decode_heatmaps`.
+        sigma: width of the peaks, px of the heatmaps, for the methods that ask for it.
 
     Returns:
         keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
-    found, confidence = decode_heatmaps(heatmaps, method)
+    options = {"sigma": sigma} if method in ("local_peak", "dark") else {}
+    found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
     return warp_keypoints(found, to_input), confidence
 

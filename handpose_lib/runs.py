@@ -19,7 +19,7 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.settings import TrainSettings
 from handpose_lib.storage import atomic_path, lock_for, remove_leftovers, replace
 from handpose_lib.trusted import load_state
-from handpose_lib.unet import save_model
+from handpose_lib.weights import save_model
 
 BEST = "best.safetensors"  # the averaged weights of the epoch with the lowest validation error
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # the second on a network file system only

@@ -27,7 +27,8 @@ from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import is_remote, lock_for
 from handpose_lib.trusted import holds_weights
-from handpose_lib.unet import UNet2DHandPose, load_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model
 
 
 class Trainer:

@@ -36,7 +36,8 @@ def check_kind(path: str | Path) -> None:
         raise PermissionError(f"{path} is there, but you may not read it: ask its owner for permission") from None
     if begin.startswith(LFS):
         raise ValueError(f"{path} is a pointer of Git LFS, not the file itself: get it with `git lfs pull`")
-    if begin.startswith((b"PK", b"\x80")):
+    # A safetensors file begins with the length of its header, which may be any 8 bytes, and goes on with the header.
+    if begin.startswith((b"PK", b"\x80")) and begin[8:9] not in (b"{", b""):
         raise ValueError(
             f"{path} is a checkpoint or another file of torch.save, not a file with weights alone: give the run's "
             "best.safetensors"

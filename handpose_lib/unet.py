@@ -4,22 +4,14 @@ The shape is that of Ronneberger, Fischer and Brox, "U-Net" (MICCAI 2015), with 
 convolutions and bilinear upsampling: `width` channels at full resolution, twice as many after each pooling.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from handpose_lib.framing import Framing
-from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
-
-SHAPE = ("width", "depth", "num_keypoints")  # what builds a U-Net of the same shape
 
 
 class ConvBlock(nn.Sequential):
@@ -49,6 +41,8 @@ class UNet2DHandPose(nn.Module):
     The output is linear: no sigmoid, whose gradient would vanish on the background that fills a heatmap.
     """
 
+    stride = 1  # px of the input per px of the heatmaps
+
     def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21, framing: Framing | None = None):
         super().__init__()
         if width < 1 or depth < 1 or num_keypoints < 1:
@@ -57,6 +51,7 @@ class UNet2DHandPose(nn.Module):
             )
         self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
         self.framing = framing or Framing()
+        self.heatmap_sigma = 2.0  # px of the heatmaps, for decoding
         channels = [width * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(
             ConvBlock(inputs, outputs) for inputs, outputs in zip([3, *channels[:-1]], channels, strict=True)
@@ -70,6 +65,11 @@ class UNet2DHandPose(nn.Module):
         # off features of the last block, and the peaks then take some ten times as long to appear.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The arguments that build a network of the same shape, as JSON values."""
+        return {"width": self.width, "depth": self.depth, "num_keypoints": self.num_keypoints}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float, normalised -> heatmaps (B, num_keypoints, H, W)."""
@@ -103,38 +103,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:
-    """Write a U-Net's weights as safetensors; its shape, framing and `metadata` (JSON values) go into the header.
-
-    `half` stores them in 16 bits: half the size, no difference that a score shows; `load_model` makes float32 again.
-    """
-    model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
-    header = {name: getattr(model, name) for name in SHAPE} | {"framing": model.framing.to_json()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if half:
-        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    header["checksum"] = checksum_of(tensors)
-    save_file(tensors, str(path), {"handpose": json.dumps(header | metadata)})
-
-
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DHandPose, dict[str, Any]]:
-    """The U-Net that `save_model` wrote, in evaluation mode, and its header.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is another kind of file, damaged, or of a training that failed.
-    """
-    check_kind(path)
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = json.loads((file.metadata() or {})["handpose"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        check_tensors(tensors, header.get("checksum"))
-        shape = numbers_in(header, SHAPE, tensors)
-        framing = framing_in(header, multiple=2 ** shape["depth"])
-        model = built(lambda: UNet2DHandPose(**shape, framing=framing), tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
-    return model.eval().to(device), header

@@ -12,7 +12,8 @@ from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.predict import HandPosePredictor, bundled_weights
-from handpose_lib.unet import UNet2DHandPose, load_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model
 
 
 class Oracle(nn.Module):

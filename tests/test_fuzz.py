@@ -22,7 +22,8 @@ from handpose_lib.pictures import read_picture
 from handpose_lib.settings import TrainSettings
 from handpose_lib.storage import derived_folder
 from handpose_lib.train import Trainer
-from handpose_lib.unet import UNet2DHandPose, load_model, save_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model, save_model
 
 COUNT = int(os.environ.get("HANDPOSE_FUZZ", "200"))
 FIRST = int(os.environ.get("HANDPOSE_FUZZ_SEED", "0"))

@@ -22,7 +22,8 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.loader import decoded_images
 from handpose_lib.pictures import decode_jpeg, picture_files, read_picture, read_reduced
 from handpose_lib.predict import HandPosePredictor
-from handpose_lib.unet import UNet2DHandPose, save_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import save_model
 
 LANDSCAPE = (48, 80)
 

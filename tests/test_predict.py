@@ -13,7 +13,8 @@ from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.predict import HandPosePredictor
-from handpose_lib.unet import UNet2DHandPose, save_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import save_model
 
 
 class SeesRed(torch.nn.Module):

@@ -21,7 +21,7 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.settings import PRESETS, TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.train import Trainer, train_or_load
-from handpose_lib.unet import load_model
+from handpose_lib.weights import load_model
 
 SETTINGS = TrainSettings(framing=Framing(32), width=4, depth=2, batch_size=8, epochs=3, sigma_start=3, sigma_end=1.5)
 

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from handpose_lib.framing import Framing
-from handpose_lib.unet import ConvBlock, UNet2DHandPose, evaluating, load_model, save_model
+from handpose_lib.unet import ConvBlock, UNet2DHandPose, evaluating
+from handpose_lib.weights import load_model, save_model
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -208,3 +209,14 @@ def test_a_mode_that_was_changed_for_a_while_is_restored_for_every_part():
         assert not any(module.training for module in model.modules())
         raise KeyError
     assert [module.training for module in model.modules()] == modes
+
+
+def test_a_header_of_any_length_is_read(tmp_path):
+    """One of 640 bytes begins with those of a pickle."""
+    path = tmp_path / "w.safetensors"
+    lengths = set()
+    for padding in range(0, 256, 8):
+        save_model(UNet2DHandPose(2, 1, framing=Framing(32)), path, note="x" * padding)
+        lengths.add(path.read_bytes()[0])
+        load_model(path)
+    assert 0x80 in lengths

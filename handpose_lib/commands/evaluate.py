@@ -10,7 +10,8 @@ from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, FreiHAND
 from handpose_lib.heatmaps import METHODS
 from handpose_lib.predict import bundled_weights
-from handpose_lib.unet import UNet2DHandPose, load_model
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

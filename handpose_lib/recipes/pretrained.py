@@ -30,7 +30,7 @@ from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root, runs_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.train import Trainer
-from handpose_lib.unet import load_model, save_model
+from handpose_lib.weights import load_model, save_model
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""Weight files: safetensors with a network's shape and framing in the header, a checksum, and no code."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
+from handpose_lib.unet import UNet2DHandPose
+
+NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
+
+
+def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:
+    """Write a network's weights as safetensors; its shape, framing and `metadata` go into the header.
+
+    Args:
+        model: a `UNet2DHandPose` or a `StackedUNet`.
+        path: of the file.
+        half: store 16 bits per weight: half the size, no difference that a score shows. `load_model` makes float32
+            again.
+        metadata: further JSON values for the header.
+    """
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
+    header = {"network": type(model).__name__, **model.shape, "framing": model.framing.to_json()}
+    header["heatmap_sigma"] = model.heatmap_sigma
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    header["checksum"] = checksum_of(tensors)
+    save_file(tensors, str(path), {"handpose": json.dumps(header | metadata)})
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """The network that `save_model` wrote, in evaluation mode, and its header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another kind of file, damaged, or of a training that failed.
+    """
+    check_kind(path)
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = json.loads((file.metadata() or {})["handpose"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        check_tensors(tensors, header.get("checksum"))
+        model = _network(header, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
+    return model.eval().to(device), header
+
+
+def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network that a header tells of, with these tensors in it; ValueError where they do not fit each other."""
+    kind = header.get("network", "UNet2DHandPose")  # older files hold a U-Net and do not say so
+    if kind not in NETWORKS:
+        raise ValueError(f"network is {kind!r}, it must be one of {', '.join(NETWORKS)}")
+    shape: dict[str, Any] = numbers_in(header, ("width", "depth", "num_keypoints"), tensors)
+    if kind == "StackedUNet":
+        for name in ("decoder", "refine"):
+            numbered = dict(enumerate(header.get(name, ())))
+            shape[name] = tuple(numbers_in(numbered, numbered, tensors).values())
+    framing = framing_in(header, multiple=2 ** shape["depth"] * (2 if kind == "StackedUNet" else 1))
+    model = built(lambda: NETWORKS[kind](**shape, framing=framing), tensors)
+    sigma = header.get("heatmap_sigma", model.heatmap_sigma)
+    if type(sigma) not in (int, float) or not 0 < sigma < 100:
+        raise ValueError(f"heatmap_sigma is {sigma!r}, it must be a number of pixels")
+    model.heatmap_sigma = float(sigma)
+    return model

@@ -1,0 +1,120 @@
+"""The network in two stages: shapes, resolutions, how its weights are kept, and what it takes over from a U-Net."""
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from handpose_lib.framing import Framing, warp_keypoints
+from handpose_lib.heatmaps import render_heatmaps
+from handpose_lib.predict import HandPosePredictor, points_on_input
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model, save_model
+
+
+def small(**changes) -> StackedUNet:
+    shape = {"width": 4, "depth": 2, "decoder": (8,), "refine": (8, 12)}
+    return StackedUNet(**shape | changes)
+
+
+def test_heatmaps_are_a_quarter_of_the_images():
+    model = small()
+    assert model(torch.zeros(2, 3, 64, 32)).shape == (2, 21, 16, 8)
+    stages = model(torch.zeros(2, 3, 64, 32), every_stage=True)
+    assert [tuple(stage.shape) for stage in stages] == [(2, 21, 16, 8)] * 2
+    assert len(small(refine=())(torch.zeros(1, 3, 32, 32), every_stage=True)) == 1
+
+
+def test_the_network_of_the_bundled_size_is_lighter_than_half_of_the_courses():
+    parameters = sum(p.numel() for p in StackedUNet().parameters())
+    assert parameters < 0.5 * sum(p.numel() for p in UNet2DHandPose().parameters())
+
+
+def test_the_second_stage_sees_all_maps_of_the_first():
+    torch.manual_seed(0)
+    model = small().eval()
+    for head in (model.head, model.head2):
+        torch.nn.init.normal_(head.weight)
+    images = torch.randn(1, 3, 32, 32)
+    before = model(images)
+    with torch.no_grad():
+        model.head.bias[20] += 1.0  # the first stage's map of one fingertip
+    after = model(images)
+    assert (after - before).abs().amax((0, 2, 3)).gt(1e-6).all()  # changes the answers for all keypoints
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="multiples of 8"):
+        small()(torch.zeros(1, 3, 36, 32))
+    with pytest.raises(ValueError, match="depth - 1"):
+        small(decoder=(8, 8))
+    with pytest.raises(ValueError, match="at least two"):
+        small(refine=(8,))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_come_back_with_shape_framing_and_sigma(tmp_path, half):
+    torch.manual_seed(1)
+    model = small(framing=Framing(32, crop=0.5, upright=True)).eval()
+    torch.nn.init.normal_(model.head2.weight)
+    model.heatmap_sigma = 1.5
+    save_model(model, tmp_path / "w.safetensors", half=half)
+    loaded, header = load_model(tmp_path / "w.safetensors")
+    assert isinstance(loaded, StackedUNet) and header["network"] == "StackedUNet"
+    assert loaded.shape == model.shape and loaded.framing == model.framing and loaded.heatmap_sigma == 1.5
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=0.05 if half else 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "Other"},
+        {"decoder": [8, 8]},
+        {"decoder": [10**9]},
+        {"refine": "many"},
+        {"heatmap_sigma": -1},
+        {"framing": {"image_size": 36, "crop": 0.5, "upright": True}},
+    ],
+)
+def test_headers_that_cannot_be_meant_are_refused(tmp_path, change):
+    path = tmp_path / "w.safetensors"
+    save_model(small(framing=Framing(32, crop=0.5, upright=True)), path, **change)
+    with pytest.raises(ValueError, match=r"w\.safetensors"):
+        load_model(path)
+
+
+def test_the_encoder_of_a_unet_sees_the_same_in_pictures_of_twice_the_side():
+    torch.manual_seed(2)
+    unet, model = UNet2DHandPose(4, 2).eval(), small().eval()
+    model.start_from_unet(unet)
+    images = torch.randn(2, 3, 64, 64)
+    expected = unet.down[1](unet.pool(unet.down[0](avg_pool2d(images, 2))))
+    torch.testing.assert_close(model.down[0](model.pool(model.stem(images))), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="width"):
+        model.start_from_unet(UNet2DHandPose(8, 2))
+
+
+def test_points_of_small_heatmaps_are_in_pixels_of_the_input():
+    framing = Framing(128)
+    keypoints = torch.tensor([[[40.3, 77.9], [90.0, 20.5]]])
+    maps = render_heatmaps(warp_keypoints(keypoints, framing.to_heatmaps((32, 32))), (32, 32), sigma=1.25)
+    found, _ = points_on_input(maps, framing, sigma=1.25)
+    torch.testing.assert_close(found, keypoints, rtol=0, atol=0.02)
+
+
+def test_a_predictor_decodes_with_the_sigma_of_its_network():
+    class Fixed(torch.nn.Module):
+        framing, heatmap_sigma = Framing(64), 0.8
+
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            points = torch.tensor([[[7.3, 4.6]]]).expand(len(images), 21, 2)
+            return render_heatmaps(points, (16, 16), self.heatmap_sigma)
+
+    picture = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
+    keypoints, _ = HandPosePredictor(Fixed(), mirrored=False)(picture)
+    torch.testing.assert_close(keypoints[0, 0], torch.tensor([30.7, 19.9]), atol=0.05, rtol=0)
