@@ -148,3 +148,9 @@ def test_keypoints_found_in_turned_images_are_turned_back(tiny_val: FreiHAND):
     assert (found - truth).norm(dim=-1).max() < 0.5
     back = warp_keypoints(small, inverse(resize_matrix((224, 224), (size, size)).double()))
     assert torch.allclose(back.float(), truth, atol=1e-3)  # the reference itself is right
+
+
+def test_errors_by_version_are_in_pixels_of_the_side_that_their_column_names(tiny_val: FreiHAND):
+    shifted = torch.from_numpy(tiny_val.keypoints) + torch.tensor([3.0, 4.0])  # 5 px of the 224 image
+    table = make_report(tiny_val, shifted).by_version
+    assert np.allclose(table["epe_px224"], 5, atol=1e-4) and np.allclose(table["epe_px128"], 5 * 128 / 224, atol=1e-4)

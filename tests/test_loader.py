@@ -196,3 +196,15 @@ def test_a_keypoint_beyond_the_photograph_stays_unseen_where_the_warp_brings_it_
     batch = next(HandBatches(tiny_train, Framing(64, crop=0.3), 8).in_order())
     assert ((batch.keypoints[:, 0] > 0) & (batch.keypoints[:, 0] < 63)).all(), "the crop shows its place"
     assert not batch.visible[:, 0].any() and batch.visible[:, 1:].any()
+
+
+def test_streamed_batches_are_those_of_images_that_live_on_the_device(tiny_train: FreiHAND, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)  # which needs a GPU
+    resident, streamed = (HandBatches(tiny_train, Framing(32), 5, Augmentation(), seed=2) for _ in range(2))
+    streamed.resident = False
+    for walk in (lambda batches: batches.epoch(1), lambda batches: batches.in_order()):
+        pairs = list(zip(walk(resident), walk(streamed), strict=True))
+        assert len(pairs) > 3
+        for one, other in pairs:
+            assert torch.equal(one.index, other.index) and torch.equal(one.images, other.images)
+            assert torch.equal(one.keypoints, other.keypoints) and torch.equal(one.visible, other.visible)

@@ -274,3 +274,42 @@ def test_left_hands_are_found_as_right_ones_are(bundled_root):
     box = torch.from_numpy(np.ptp(dataset.keypoints, axis=1)).amax(-1)
     apart = (left - right).norm(dim=-1) / box[:, None]
     assert (apart < 0.1).float().mean() > 0.9
+
+
+class SeesUpright(SeesRed):
+    """Sees the red spot as brightly as the view has a green edge at the top: surest where the picture is upright."""
+
+    def forward(self, images):
+        green = (images[:, 1, :8] - images[:, 0, :8]).mean((1, 2)).clamp(min=0)
+        return super().forward(images) * (0.1 + green[:, None, None, None])
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_all_four_quarter_turns_are_looked_at(quarters):
+    image = with_spot(64, 64, 20.0, 41.0, 3)
+    image[:10, :, 1] = 250
+    turned = np.ascontiguousarray(np.rot90(image, quarters))
+    keypoints, confidence = HandPosePredictor(SeesUpright(), passes=1, turned=True)(turned)
+    alone = HandPosePredictor(SeesUpright(), passes=1, turned=False)(image)[1]
+    assert torch.allclose(confidence, alone, atol=0.02), "as sure as of the upright picture"
+    expected = {0: (20, 41), 1: (41, 43), 2: (43, 22), 3: (22, 20)}[quarters]
+    assert (keypoints[0] - torch.tensor(expected)).norm(dim=-1).max() < 0.5
+
+
+def test_a_closer_look_that_sees_much_less_is_not_taken():
+    class GoesBlind(SeesRed):
+        looks = 0
+
+        def forward(self, images):
+            self.looks += 1
+            return super().forward(images) * (1.0 if self.looks == 1 else self.share)
+
+    image = with_spot(400, 400, 160.0, 250.0, 12)
+    for share, kept in ((0.6, True), (0.8, False)):
+        first = HandPosePredictor(SeesRed(), framing=Framing(64, crop=0.3), passes=1, turned=False, mirrored=False)(
+            image
+        )
+        model = GoesBlind()
+        model.share = share
+        both = HandPosePredictor(model, framing=Framing(64, crop=0.3), passes=2, turned=False, mirrored=False)(image)
+        assert model.looks == 2 and torch.equal(first[0], both[0]) == kept

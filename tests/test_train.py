@@ -577,3 +577,47 @@ def test_everyone_may_read_what_a_run_writes(tiny_train, tiny_val, tmp_path: Pat
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").glob("[!.]*")}
     assert modes == {"best.safetensors": 0o644, "checkpoint.pt": 0o644, "history.csv": 0o644}
+
+
+# --- what a step does beside the gradient -----------------------------------------------------------------------------
+
+
+def test_a_young_average_forgets_fast_and_an_old_one_slowly(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(replace(SETTINGS, ema_decay=0.5), tiny_train, tiny_val, tmp_path)
+    for step, decay in ((0, 1 / 10), (1, 2 / 11), (2, 3 / 12), (15, 0.5)):
+        trainer.epoch, trainer.batch = divmod(step, len(trainer.batches))
+        before = {name: tensor.clone() for name, tensor in trainer.average.module.state_dict().items()}
+        trainer.train_step(next(iter(trainer.batches.epoch(0))))
+        now, model = trainer.average.module.state_dict(), trainer.model.state_dict()
+        for name in ("head.weight", "down.0.0.weight", "down.0.1.running_mean"):
+            expected = decay * before[name] + (1 - decay) * model[name]
+            assert torch.allclose(now[name], expected, atol=1e-7), (step, name)
+        assert now["down.0.1.num_batches_tracked"] == model["down.0.1.num_batches_tracked"]
+
+
+def test_weights_of_convolutions_decay_and_nothing_else(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(replace(SETTINGS, weight_decay=0.3), tiny_train, tiny_val, tmp_path)
+    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    kinds = {"conv": set(), "other": set()}
+    for module in trainer.model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            kind = "conv" if isinstance(module, torch.nn.Conv2d) and name == "weight" else "other"
+            kinds[kind].add(decay[id(parameter)])
+    assert kinds == {"conv": {0.3}, "other": {0.0}} and len(decay) == len(list(trainer.model.parameters()))
+
+
+@pytest.mark.parametrize(("minutes", "within_an_epoch"), [(0.0, True), (60.0, False)])
+def test_there_are_checkpoints_by_the_clock(tiny_train, tiny_val, tmp_path: Path, minutes, within_an_epoch):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path, checkpoint_minutes=minutes)
+    steps, original = [], trainer.save_checkpoint
+    trainer.save_checkpoint = lambda: (steps.append(trainer.step), original())
+    trainer.run(progress=False)
+    per_epoch = len(trainer.batches)
+    assert any(step % per_epoch for step in steps) == within_an_epoch
+    assert {per_epoch, 2 * per_epoch, 3 * per_epoch} <= set(steps)
+
+
+@pytest.mark.parametrize(("dtype", "scaled"), [(torch.float16, True), (torch.bfloat16, False), (None, False)])
+def test_gradients_are_scaled_where_float16_is_used(tiny_train, tiny_val, tmp_path, monkeypatch, dtype, scaled):
+    monkeypatch.setattr("handpose_lib.train.half_precision", lambda *_: dtype)
+    assert Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).scaler.is_enabled() == scaled
