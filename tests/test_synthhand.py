@@ -14,7 +14,7 @@ from handpose_lib.keypoints import BONES
 from handpose_lib.synthhand import dataset, sample
 from handpose_lib.synthhand.asset import ASSET_PATH, FINGER_BONES, load_asset
 from handpose_lib.synthhand.hand import Pose, pose_hand
-from handpose_lib.synthhand.pose import FLESH, KINDS, _bone_radii, capsules_of, overlaps, sample_pose, untangle
+from handpose_lib.synthhand.pose import FLESH, KINDS, bone_radii, capsules_of, overlaps, sample_pose, untangle
 from handpose_lib.synthhand.props import box
 from handpose_lib.synthhand.render import cast_shadows, first_surface, lit_fraction, project_points, rasterize
 from handpose_lib.synthhand.scene import PROP, own_segments, sample_scene
@@ -306,7 +306,7 @@ def test_fingers_do_not_pass_through_each_other():
             continue
         solved += 1
         keypoints = pose_hand(asset, np.zeros(12), pose).keypoints
-        assert overlaps(capsules_of(keypoints, asset.palm_normal, _bone_radii())).max() <= FLESH
+        assert overlaps(capsules_of(keypoints, asset.palm_normal, bone_radii())).max() <= FLESH
     assert solved >= 55
 
 

@@ -4,6 +4,7 @@ Rest coordinates of the result: metres, wrist at the origin. Each bone's rotatio
 pose and about the bone's own head, so a chain of fingers is a product of 4x4 matrices.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,15 +54,27 @@ class PosedHand:
 
 def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
     """Matrix (3, 3) that turns by `degrees` about a unit axis (Rodrigues)."""
-    angle = np.radians(degrees)
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    angle = math.radians(degrees)
+    sine, cosine = math.sin(angle), math.cos(angle)
+    x, y, z = axis.tolist()  # plain numbers: much faster than arrays of three
+    u, v, w = (1 - cosine) * x, (1 - cosine) * y, (1 - cosine) * z
+    return np.array([
+        [u * x + cosine, u * y - sine * z, u * z + sine * y],
+        [u * y + sine * z, v * y + cosine, v * z - sine * x],
+        [u * z - sine * y, v * z + sine * x, w * z + cosine],
+    ])  # fmt: skip
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Vector product (3,) of two vectors (3,); several times as fast as NumPy's for so few numbers."""
+    (x, y, z), (u, v, w) = a.tolist(), b.tolist()
+    return np.array([y * w - z * v, z * u - x * w, x * v - y * u])
 
 
 def about(turn: np.ndarray, center: np.ndarray) -> np.ndarray:
     """The 4x4 transform that applies `turn` (3, 3) about `center` (3,)."""
-    matrix = np.eye(4)
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1
     matrix[:3, :3] = turn
     matrix[:3, 3] = center - turn @ center
     return matrix
@@ -84,34 +97,40 @@ def bone_transforms(asset: HandAsset, heads: np.ndarray, pose: Pose) -> np.ndarr
             parent = parent @ about(turns[bone], heads[bone])
             result[bone] = parent
     flexion, deviation, twist = pose.wrist
-    across = unit(np.cross(unit(heads[FINGER_BONES[2, 0]]), asset.palm_normal))
+    across = unit(cross(unit(heads[FINGER_BONES[2, 0]]), asset.palm_normal))
     turn = rotation(across, -flexion) @ rotation(asset.palm_normal, -deviation)
     # The twist of the forearm is spread: most of it near the wrist, all of it at the elbow.
     result[FOREARM_DISTAL] = about(turn @ rotation(asset.arm_axis, 0.6 * twist), heads[WRIST])
     result[FOREARM] = about(turn @ rotation(asset.arm_axis, twist), heads[WRIST])
     bend, direction = pose.elbow
-    bend_axis = rotation(asset.arm_axis, direction) @ unit(np.cross(asset.arm_axis, asset.palm_normal))
+    bend_axis = rotation(asset.arm_axis, direction) @ unit(cross(asset.arm_axis, asset.palm_normal))
     result[UPPER_ARM] = result[FOREARM] @ about(rotation(bend_axis, bend), heads[FOREARM])
     return result
 
 
 def _local_rotations(asset: HandAsset, pose: Pose) -> dict[int, np.ndarray]:
     """Rotation (3, 3) of each phalanx in the axes of the rest pose."""
-    turns = {}
-    for finger in range(1, 5):
-        bones, axes, rest = FINGER_BONES[finger], asset.finger_axes[finger], asset.rest_flexion[finger]
-        mcp, pip, dip, abduction = pose.fingers[finger - 1]
-        # Only 70 % of the knuckle's rest angle is taken off: a relaxed flat hand is not a board.
-        turns[bones[0]] = rotation(axes[0, 1], abduction) @ rotation(axes[0, 0], mcp - 0.7 * rest[0])
-        turns[bones[1]] = rotation(axes[1, 0], pip - rest[1])
-        turns[bones[2]] = rotation(axes[2, 0], dip - rest[2])
-    bones, axes = FINGER_BONES[0], asset.finger_axes[0]
+    return {bone: turn for digit in range(5) for bone, turn in digit_rotations(asset, pose, digit).items()}
+
+
+def digit_rotations(asset: HandAsset, pose: Pose, digit: int) -> dict[int, np.ndarray]:
+    """Rotation (3, 3) of the three phalanges of one digit (0 = thumb) in the axes of the rest pose."""
+    bones, axes, rest = FINGER_BONES[digit], asset.finger_axes[digit], asset.rest_flexion[digit]
+    if digit > 0:
+        mcp, pip, dip, abduction = pose.fingers[digit - 1]
+        return {
+            # Only 70 % of the knuckle's rest angle is taken off: a relaxed flat hand is not a board.
+            bones[0]: rotation(axes[0, 1], -abduction) @ rotation(axes[0, 0], mcp - 0.7 * rest[0]),
+            bones[1]: rotation(axes[1, 0], pip - rest[1]),
+            bones[2]: rotation(axes[2, 0], dip - rest[2]),
+        }
     flexion, opposition, twist, mcp, ip = pose.thumb
-    opposing = unit(np.cross(axes[0, 2], asset.palm_normal))
-    turns[bones[0]] = rotation(axes[0, 0], flexion) @ rotation(opposing, opposition) @ rotation(axes[0, 2], -twist)
-    turns[bones[1]] = rotation(axes[1, 0], mcp)
-    turns[bones[2]] = rotation(axes[2, 0], ip)
-    return turns
+    opposing = unit(cross(axes[0, 2], asset.palm_normal))
+    return {
+        bones[0]: rotation(axes[0, 0], flexion) @ rotation(opposing, opposition) @ rotation(axes[0, 2], -twist),
+        bones[1]: rotation(axes[1, 0], mcp),
+        bones[2]: rotation(axes[2, 0], ip),
+    }
 
 
 def transform_points(transforms: np.ndarray, weights: np.ndarray, points: np.ndarray) -> np.ndarray:

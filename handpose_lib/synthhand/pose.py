@@ -14,17 +14,20 @@ from .hand import Pose, bone_transforms, joint_positions, shaped
 
 FLESH = 0.003  # m by which two capsules may overlap: skin gives way
 KINDS = {
-    "open": 0.15,
-    "fist": 0.09,
-    "count": 0.16,
-    "pinch": 0.10,
-    "relaxed": 0.16,
-    "grasp": 0.10,
-    "random": 0.15,
+    "open": 0.10,
+    "fist": 0.07,
+    "count": 0.10,
+    "digits": 0.27,
+    "pinch": 0.07,
+    "relaxed": 0.11,
+    "grasp": 0.07,
+    "random": 0.13,
     "point": 0.05,
-    "claw": 0.04,
+    "claw": 0.03,
 }
-SPREAD_OPEN = np.array([10.0, 2.0, -5.0, -12.0])  # degrees of abduction of a spread hand, index to pinky
+# Degrees of abduction, index to pinky, of a spread hand and of one whose straight fingers lie side by side.
+SPREAD_OPEN = np.array([10.0, 2.0, -5.0, -12.0])
+TOGETHER = np.array([-12.0, 5.0, 15.0, 21.0])
 _OPEN_THUMB = np.array([-5.0, -5.0, 0.0, 5.0, 5.0])
 
 
@@ -41,11 +44,15 @@ def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
     """A pose of a random kind; fingers may still pass through each other (see `untangle`)."""
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     closure = _closure(rng, kind)  # (4,) 0 = straight, 1 = fist
-    spread = -0.3 if kind == "fist" else rng.uniform(-0.6, 1.0)
+    spread = rng.uniform(-1.0, 1.1)
     fingers = np.stack([_finger(rng, kind, closure[i], spread, i) for i in range(4)])
+    return Pose(fingers, _thumb(rng, kind), *sample_arm(rng))
+
+
+def sample_arm(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Angles of the wrist (3,) and the elbow (2,), as in `Pose`."""
     wrist = rng.normal(0, (25.0, 9.0, 30.0)).clip((-65, -22, -70), (65, 22, 70))
-    elbow = np.array([max(rng.uniform(-70, 75), 0.0), rng.uniform(-180, 180)])
-    return Pose(fingers, _thumb(rng, kind), wrist, elbow)
+    return wrist, np.array([max(rng.uniform(-70, 75), 0.0), rng.uniform(-180, 180)])
 
 
 def _closure(rng: np.random.Generator, kind: str) -> np.ndarray:
@@ -56,6 +63,9 @@ def _closure(rng: np.random.Generator, kind: str) -> np.ndarray:
         closure = rng.uniform(0.8, 1.0) + rng.normal(0, 0.04, 4)
     elif kind == "count":
         closure = np.where(rng.random(4) < 0.5, rng.uniform(-0.05, 0.15, 4), rng.uniform(0.75, 1.0, 4))
+    elif kind == "digits":  # each on its own: straight, half closed or closed
+        low, high = np.array([[-0.05, 0.12], [0.3, 0.65], [0.85, 1.0]])[rng.choice(3, 4, p=(0.4, 0.2, 0.4))].T
+        closure = rng.uniform(low, high)
     elif kind == "point":
         closure = np.append(rng.uniform(-0.05, 0.2), rng.uniform(0.7, 1.0, 3))
     elif kind == "relaxed":
@@ -82,17 +92,30 @@ def _finger(rng: np.random.Generator, kind: str, closure: float, spread: float, 
     elif kind in ("random", "grasp", "pinch") and rng.random() < 0.5:
         shift = rng.uniform(-25, 25)
         mcp, pip = mcp - shift, pip + shift
+    elif kind == "digits" and 0.2 < closure < 0.75 and rng.random() < 0.5:  # bent in the knuckle alone, or as a hook
+        bent = rng.uniform(60, 90)
+        mcp, pip = (bent, rng.uniform(0, 20)) if rng.random() < 0.4 else (rng.uniform(-5, 20), bent)
     mcp, pip = np.clip(mcp, -20, 92), np.clip(pip, -5, 108)
     dip = np.clip(pip * rng.uniform(0.4, 0.75) + rng.normal(0, 4), -5, 80)  # one tendon bends both
     bent = np.clip(closure, 0, 1)
     # A bent knuckle has no room to spread, and closed fingers all point at the root of the thumb.
-    abduction = SPREAD_OPEN[index] * (spread * (1 - bent) + bent) + rng.normal(0, 4) * (1 - 0.6 * bent)
-    return np.array([mcp, pip, dip, abduction])
+    return np.array([mcp, pip, dip, abduction(index, spread, bent) + rng.normal(0, 4) * (1 - 0.6 * bent)])
+
+
+def abduction(index: int, spread: float, bent: float) -> float:
+    """Degrees towards the thumb of finger `index` (0 = index finger); `spread` from -1 (together) to 1 (wide)."""
+    straight = spread * SPREAD_OPEN[index] if spread > 0 else -spread * TOGETHER[index]
+    return straight * (1 - bent) + 0.6 * SPREAD_OPEN[index] * bent
 
 
 def _thumb(rng: np.random.Generator, kind: str) -> np.ndarray:
     """CMC flexion, opposition, twist, MCP and IP flexion in degrees, (5,)."""
-    if kind == "fist" or (kind in ("count", "point") and rng.random() < 0.65):
+    free = rng.random()
+    if kind in ("fist", "digits") and free < 0.45 or kind in ("count", "point") and free < 0.25:  # out of the fist
+        low, high = (-30, -12, -5, -10, -22), (-8, 12, 8, 10, 15)
+    elif kind == "digits" and free < 0.65:  # half closed
+        low, high = (-10, 0, 0, 10, 20), (15, 30, 15, 40, 60)
+    elif kind in ("fist", "digits") or (kind in ("count", "point") and free < 0.75):
         low, high = (15, 5, 0, 20, 20), (35, 25, 20, 55, 65)
     elif kind == "pinch":
         low, high = (5, 20, 10, 10, 10), (20, 38, 30, 30, 40)
@@ -106,7 +129,7 @@ def _thumb(rng: np.random.Generator, kind: str) -> np.ndarray:
 
 
 @functools.cache
-def _bone_radii() -> np.ndarray:
+def bone_radii() -> np.ndarray:
     """Capsule radius (5, 3) of each phalanx: median distance of its skin from the bone, metres."""
 
     asset = load_asset()
@@ -186,14 +209,20 @@ def overlaps_with(capsules: Capsules, held: Capsules) -> np.ndarray:
 
 
 def untangle(
-    asset: HandAsset, shape: np.ndarray, pose: Pose, held: Capsules | None = None, steps: int = 40
+    asset: HandAsset,
+    shape: np.ndarray,
+    pose: Pose,
+    held: Capsules | None = None,
+    firm: set[int] | frozenset[int] = frozenset(),
+    steps: int = 40,
 ) -> Pose | None:
     """The pose with overlapping fingers opened until they touch; None where `steps` were not enough.
 
-    `held` is an object in rest coordinates that the fingers close on.
+    `held` is an object in rest coordinates that the fingers close on. Of two digits that overlap, one that is `firm`
+    stays (0 = thumb) and the other gives way.
     """
     vertices, heads = shaped(asset, shape)
-    radii = _bone_radii()
+    radii = bone_radii()
     opened = Pose(np.array([[0, 5, 3, a * 0.4] for a in SPREAD_OPEN]), _OPEN_THUMB, pose.wrist, pose.elbow)
     for _ in range(steps):
         keypoints, _ = joint_positions(asset, vertices, heads, bone_transforms(asset, heads, pose))
@@ -201,7 +230,7 @@ def untangle(
         depth = overlaps(capsules)
         to_open = set()
         for pair in np.nonzero(depth > FLESH)[0]:
-            to_open.add(_finger_to_open(_FIRST[pair] // 3, _SECOND[pair] // 3, pose))
+            to_open.add(_finger_to_open(_FIRST[pair] // 3, _SECOND[pair] // 3, pose, firm))
         if held is not None:
             to_open |= set(np.nonzero(overlaps_with(capsules, held) > FLESH)[0] // 3)
         if not to_open:
@@ -211,8 +240,10 @@ def untangle(
     return None
 
 
-def _finger_to_open(first: int, second: int, pose: Pose) -> int:
-    """Which of two overlapping fingers (5 = palm) gives way: the thumb, else the one that is bent more."""
+def _finger_to_open(first: int, second: int, pose: Pose, firm: set[int] | frozenset[int]) -> int:
+    """Which of two overlapping digits (5 = palm) gives way: one that is not firm, the thumb, or the one bent more."""
+    if second < 5 and (first in firm) != (second in firm):
+        return second if first in firm else first
     if first == 0 or second >= 5:
         return first
     bent = pose.fingers[:, :2].sum(1)
