@@ -4,15 +4,16 @@ A gesture names the state of each finger and where the thumb goes. Where the thu
 and in a ring the finger's too, are solved for each hand's own shape: a few steps of damped least squares.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from .asset import FINGER_BONES, HandAsset, unit
+from .asset import FINGER_BONES, HandAsset, load_asset, unit
 from .hand import Pose, about, digit_rotations, shaped
 from .pose import FLESH, abduction, bone_radii, sample_arm, untangle
 
-# Degrees of MCP, PIP, DIP flexion: straight, half closed, closed, hook (only the upper joints), table (only the knuckle).
+# Degrees of MCP, PIP, DIP flexion: straight, half closed, closed, hook (the upper joints), table (the knuckle alone).
 STATES = {
     "s": (2.0, 4.0, 3.0),
     "h": (45.0, 50.0, 25.0),
@@ -133,6 +134,14 @@ def sample_gesture(
     return untangle(asset, shape, pose, firm=firm)
 
 
+def pinch_contact(asset: HandAsset, shape: np.ndarray, pose: Pose, finger: int) -> tuple[np.ndarray, np.ndarray]:
+    """The place (3,) between the pads of the thumb and a finger, and the direction (3,) from the thumb to it."""
+    _, heads = shaped(asset, shape)
+    thumb, outward = _surface(asset, heads, pose, Contact(0, "pad"))
+    pad, _ = _surface(asset, heads, pose, Contact(finger, "pad"))
+    return (thumb + pad) / 2, outward
+
+
 def _finger(rng: np.random.Generator, state: str, index: int, spread: float) -> np.ndarray:
     """MCP, PIP, DIP flexion and abduction (4,) of a finger in one of `STATES`, a little different each time."""
     noise = {"s": (5, 3, 2), "c": (5, 5, 5), "r": (7, 7, 6)}.get(state, (9, 9, 6))
@@ -181,12 +190,12 @@ def touch(asset: HandAsset, shape: np.ndarray, pose: Pose, contact: Contact, gap
         tried = (angles + change.clip(-25, 25)).clip(low, high)
         reached = thumb_and_place(tried)
         new = residual(tried, *reached)
-        if new @ new > 0.98 * (value @ value):
-            damping *= 8
-        else:
-            damping *= 0.4
-        if new @ new < value @ value:
+        before, after = value @ value, new @ new
+        damping *= 8 if after > before else 0.4
+        if after < before:
             angles, value, now = tried, new, reached
+        if 0.97 * before < after <= before:
+            break
     return _with_angles(pose, contact.finger, angles)
 
 
@@ -200,18 +209,24 @@ def _with_angles(pose: Pose, finger: int, angles: np.ndarray) -> Pose:
 
 
 def _surface(asset: HandAsset, heads: np.ndarray, pose: Pose, at: Contact) -> tuple[np.ndarray, np.ndarray]:
-    """A place (3,) on the skin of a phalanx and the direction (3,) out of it; 0 is the thumb's digit."""
+    """A place (3,) on the skin of a phalanx and the direction (3,) out of it; finger 0 is the thumb."""
     bones, matrix = FINGER_BONES[at.finger], np.eye(4)
     turns = digit_rotations(asset, pose, at.finger)
     for bone in bones[: at.phalanx + 1]:
         matrix = matrix @ about(turns[bone], heads[bone])
+    share, offset, outward = _anchor(at)
+    following = heads[bones[min(at.phalanx + 1, 2)]]
+    place = heads[bones[at.phalanx]] * (1 - share) + following * share + offset
+    return matrix[:3, :3] @ place + matrix[:3, 3], matrix[:3, :3] @ outward
+
+
+@functools.cache
+def _anchor(at: Contact) -> tuple[float, np.ndarray, np.ndarray]:
+    """Where on its phalanx a contact lies at rest: share of the bone, offset (3,) and direction out of the skin (3,)."""
+    asset = load_asset()
+    bones, heads = FINGER_BONES[at.finger], asset.heads
     flexion, palmar, along = asset.finger_axes[at.finger, at.phalanx]
     radius = bone_radii()[at.finger, at.phalanx]
-    if at.phalanx < 2:
-        center = 0.5 * (heads[bones[at.phalanx]] + heads[bones[at.phalanx + 1]])
-    else:
-        length = np.linalg.norm(asset.vertices[asset.tips[at.finger]] - asset.heads[bones[2]])
-        center = heads[bones[2]] + (length - 1.2 * radius) * along
     towards_thumb = flexion * np.sign(flexion @ (heads[FINGER_BONES[1, 0]] - heads[FINGER_BONES[4, 0]]))
     outward = {
         "pad": unit(palmar + 0.35 * along),
@@ -219,4 +234,7 @@ def _surface(asset: HandAsset, heads: np.ndarray, pose: Pose, at: Contact) -> tu
         "nail": -palmar,
         "side": towards_thumb,
     }[at.place]
-    return matrix[:3, :3] @ (center + radius * outward) + matrix[:3, 3], matrix[:3, :3] @ outward
+    if at.phalanx < 2:
+        return 0.5, radius * outward, outward
+    length = np.linalg.norm(asset.vertices[asset.tips[at.finger]] - heads[bones[2]])
+    return 0.0, (length - 1.2 * radius) * along + radius * outward, outward

@@ -152,7 +152,9 @@ def joint_positions(
     tips = transform_points(transforms, asset.weights[asset.tips], vertices[asset.tips])
     # A hair under the skin: a line of sight to the tip then meets the finger itself, not what lies beyond its edge.
     tips += TIP_DEPTH * unit(posed_heads[FINGER_BONES[:, 2]] - tips)
-    fingers = np.concatenate([posed_heads[FINGER_BONES], tips[:, None]], axis=1).reshape(20, 3)
+    joints = posed_heads[FINGER_BONES]
+    joints[:, 0] += asset.root_offsets  # the palm stays where it is, and so do the roots in it
+    fingers = np.concatenate([joints, tips[:, None]], axis=1).reshape(20, 3)
     return np.vstack([posed_heads[WRIST], fingers]), posed_heads[UPPER_ARM]
 
 

@@ -13,6 +13,8 @@ from .backdrop import backdrop, green_screen
 from .scene import REFERENCE, Scene
 from .shading import Layer
 
+FADING = 0.5  # share of the pasted pictures in which the forearm fades away
+
 
 def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, photographs: bool = True) -> np.ndarray:
     """The picture (H, W, 3) uint8 RGB of one of `VERSIONS`, or of "evaluation": an uncut photograph of any place."""
@@ -25,15 +27,68 @@ def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, 
         hand = _harmonised(rng, hand, np.array(cv2.mean(image)[:3], np.float32), alpha[layer.rows, layer.columns])
         if rng.random() < 0.5:  # the cut-out's edge is never perfect
             alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, 0.9) * size / REFERENCE)
-    image = _with_shadow(rng, image, layer)
+        if rng.random() < FADING:
+            alpha = _faded(rng, layer, alpha)
+    image = _with_shadow(rng, image, layer, alpha)
     cover = alpha[layer.rows, layer.columns, None]
     image[layer.rows, layer.columns] += cover * (hand - image[layer.rows, layer.columns])
-    if rng.random() < 0.6:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9) * size / REFERENCE)
-    image += rng.uniform(0, 0.018) * _sensor_noise(rng, image.shape)
+    image = _taken(rng, image)
     if rng.random() < (0.08 if pasted else 0.6):
         image = _with_borders(rng, image, scene.uv)
-    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+    return _stored(rng, np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def _taken(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) as a camera takes it: a little soft and noisy, now and then dark, too bright or shaken."""
+    scale = image.shape[0] / REFERENCE
+    exposed = rng.random()
+    if exposed < 0.08:
+        image = image * rng.uniform(0.25, 0.65)
+    elif exposed < 0.15:
+        image = np.minimum(image * rng.uniform(1.25, 1.8), 1)
+    softness = rng.random()
+    if softness < 0.6:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9) * scale)
+    elif softness < 0.68:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.9, 2.2) * scale)
+    elif softness < 0.73:
+        image = cv2.filter2D(image, -1, _shake(rng, int(rng.uniform(4, 13) * scale) + 1))
+    noise = rng.uniform(0, 0.018) if rng.random() < 0.9 else rng.uniform(0.02, 0.06)
+    return image + noise * _sensor_noise(rng, image.shape)
+
+
+def _shake(rng: np.random.Generator, length: int) -> np.ndarray:
+    """The kernel (n, n) of a straight movement of `length` pixels in a random direction, sum 1."""
+    side = length | 1
+    kernel = np.zeros((side, side), np.float32)
+    angle, middle = rng.uniform(0, np.pi), side // 2
+    reach = np.round(np.array([np.cos(angle), np.sin(angle)]) * middle).astype(int)
+    start, end = (middle - reach).tolist(), (middle + reach).tolist()
+    cv2.line(kernel, start, end, 1.0)
+    return kernel / kernel.sum()
+
+
+def _stored(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8 after what files go through: sometimes made small, sometimes strongly compressed."""
+    size = image.shape[0]
+    chosen = rng.random()
+    if chosen < 0.10:
+        small = cv2.resize(image, None, fx=(part := rng.uniform(0.25, 0.6)), fy=part, interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_NEAREST if rng.random() < 0.1 else cv2.INTER_LINEAR
+        image = cv2.resize(small, (size, size), interpolation=how)
+    if chosen > 0.90 or chosen < 0.03:
+        packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 55))])[1]
+        image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return image
+
+
+def _faded(rng: np.random.Generator, layer: Layer, alpha: np.ndarray) -> np.ndarray:
+    """Alpha (H, W) that falls to 0 along the forearm, from the wrist or somewhat below it, as in FreiHAND's cut-outs."""
+    start, length = rng.uniform(-0.005, 0.07), rng.uniform(0.01, 0.09)  # m
+    kept = np.clip(1 - (layer.arm - start) / length, 0, 1)
+    faded = alpha.copy()
+    faded[layer.rows, layer.columns] *= kept * kept * (3 - 2 * kept)
+    return faded
 
 
 @functools.cache
@@ -85,7 +140,7 @@ def _harmonised(rng: np.random.Generator, hand: np.ndarray, back: np.ndarray, al
     return np.clip((hand - mean) * contrast + target, 0, 1)
 
 
-def _with_shadow(rng: np.random.Generator, back: np.ndarray, layer: Layer) -> np.ndarray:
+def _with_shadow(rng: np.random.Generator, back: np.ndarray, layer: Layer, alpha: np.ndarray) -> np.ndarray:
     """The background with a soft shadow of the hand, where something is close enough behind it."""
     if rng.random() < 0.5:
         return back
@@ -94,7 +149,7 @@ def _with_shadow(rng: np.random.Generator, back: np.ndarray, layer: Layer) -> np
     distance = rng.uniform(0.03, 0.15) * size
     shift = -towards[:2] * distance
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    shadow = cv2.warpAffine(layer.alpha, matrix, (size, size))
+    shadow = cv2.warpAffine(alpha, matrix, (size, size))
     shadow = cv2.GaussianBlur(shadow, (0, 0), 0.25 * distance + 1)
     return back * (1 - rng.uniform(0.15, 0.55) * shadow)[..., None]
 

@@ -111,7 +111,7 @@ def abduction(index: int, spread: float, bent: float) -> float:
 def _thumb(rng: np.random.Generator, kind: str) -> np.ndarray:
     """CMC flexion, opposition, twist, MCP and IP flexion in degrees, (5,)."""
     free = rng.random()
-    if kind in ("fist", "digits") and free < 0.45 or kind in ("count", "point") and free < 0.25:  # out of the fist
+    if (kind in ("fist", "digits") and free < 0.45) or (kind in ("count", "point") and free < 0.25):  # out of the fist
         low, high = (-30, -12, -5, -10, -22), (-8, 12, 8, 10, 15)
     elif kind == "digits" and free < 0.65:  # half closed
         low, high = (-10, 0, 0, 10, 20), (15, 30, 15, 40, 60)

@@ -1,4 +1,4 @@
-"""What a hand wears and holds: sleeves, bands and watches on the arm; bottles, balls, boxes and pens in the hand.
+"""The meshes of things, and what an arm wears: sleeves, bands and watches. What a hand holds is in `held.py`.
 
 Every prop is a closed or tube-shaped triangle mesh in rest coordinates (metres, wrist at the origin).
 """
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .asset import FINGER_BONES, FOREARM, FOREARM_DISTAL, NUM_BONES, UPPER_ARM, HandAsset, unit
-from .pose import Capsules
+from .asset import FOREARM, FOREARM_DISTAL, NUM_BONES, UPPER_ARM, HandAsset, unit
 
 SIDES = 24  # corners of every round cross-section
+
+
+@dataclass
+class Stripes:
+    """A second colour that comes and goes along one direction."""
+
+    waves: np.ndarray  # (3,) direction, as long as there are stripes per metre
+    share: float  # of the surface that is striped, 0-1
+    color: np.ndarray  # (3,) linear albedo
 
 
 @dataclass
@@ -23,6 +31,12 @@ class Prop:
     color: np.ndarray  # (V, 3) linear albedo 0-1
     gloss: float  # 0 cloth, 1 plastic or metal
     covers: float = np.inf  # the arm is hidden from here on, metres from the wrist
+    stripes: Stripes | None = None
+
+    @property
+    def worn(self) -> bool:
+        """Whether it follows the arm."""
+        return bool(self.weights.any())
 
 
 def tube_faces(rings: int, sides: int = SIDES) -> np.ndarray:
@@ -152,43 +166,3 @@ def box(center: np.ndarray, axes: np.ndarray, half: np.ndarray) -> tuple[np.ndar
             quad = [(0, 1, 2), (0, 2, 3)] if sign > 0 else [(0, 2, 1), (0, 3, 2)]
             faces += [tuple(first + c for c in corner) for corner in quad]
     return np.array(vertices), np.array(faces)
-
-
-def held_object(rng: np.random.Generator, asset: HandAsset, heads: np.ndarray) -> tuple[Prop, Capsules]:
-    """Something in the palm, and the capsules that the fingers close on."""
-    knuckles = heads[FINGER_BONES[1:, 0]]
-    normal = asset.palm_normal
-    across = unit(knuckles[0] - knuckles[3])
-    along = unit(np.cross(normal, across))
-    kind = rng.choice(["bottle", "ball", "box", "stick"], p=[0.35, 0.2, 0.25, 0.2])
-    radius = {"bottle": (0.014, 0.034), "ball": (0.018, 0.036), "box": (0.008, 0.022), "stick": (0.004, 0.011)}[kind]
-    r = rng.uniform(*radius)
-    seat = knuckles.mean(0) * rng.uniform(0.85, 1.02) + normal * (0.013 + r)
-    tilt = rng.normal(0, 0.25)
-    axis = unit(across + tilt * along + rng.normal(0, 0.08) * normal)
-    if kind == "ball":
-        mesh, faces = ball(seat, r, rng.uniform(0.85, 1.15, 3))
-        capsules = Capsules(seat[None], seat[None] + 1e-4, np.array([r]))
-    elif kind == "box":
-        third = unit(np.cross(axis, normal))
-        half = np.array([rng.uniform(0.03, 0.08), rng.uniform(0.015, 0.04), r])
-        mesh, faces = box(seat, np.stack([axis, third, unit(np.cross(axis, third))]), half)
-        inset = max(half[1] - r, 0.001) * third
-        reach = half[0] * axis
-        capsules = Capsules(
-            np.stack([seat - reach + inset, seat - reach - inset]),
-            np.stack([seat + reach + inset, seat + reach - inset]),
-            np.array([r, r]),
-        )
-    else:
-        up, down = rng.uniform(0.03, 0.13, 2)
-        start, end = seat - down * axis, seat + up * axis
-        mesh, faces = cylinder(start, end, r, rng.uniform(0.7, 1.0))
-        capsules = Capsules(start[None], end[None], np.array([r]))
-    gray = rng.choice([0.03, 0.15, 0.4, 0.7])
-    color = np.clip(gray * np.clip(1 + rng.normal(0, 0.35, 3), 0.2, 2), 0.01, 0.85)
-    colors = np.tile(color, (len(mesh), 1))
-    if rng.random() < 0.5:  # a label or a cap in another colour
-        other = np.clip(rng.uniform(0.02, 0.8) * np.clip(1 + rng.normal(0, 0.2, 3), 0.2, 2), 0.01, 0.85)
-        colors[(mesh - seat) @ axis > rng.uniform(-0.03, 0.04)] = other
-    return Prop(mesh, faces, np.zeros((len(mesh), NUM_BONES)), colors, float(rng.uniform(0.0, 1.0))), capsules

@@ -1,7 +1,7 @@
 """One scene: a posed hand with what it wears and holds, in front of a camera that frames it as FreiHAND does.
 
 FreiHAND at 224 px: focal lengths of 373-493 px, the hand 0.4-1.0 m away, the box of its keypoints a third of the image
-or somewhat more (here 27-67 %), turned any way, and the forearm always in the picture.
+or somewhat more (here 20-67 %), turned any way, and the forearm always in the picture.
 """
 
 from dataclasses import dataclass, field
@@ -10,15 +10,19 @@ import numpy as np
 
 from ..layout import IMAGE_SIZE
 from .asset import FOREARM, FOREARM_DISTAL, METACARPALS, UPPER_ARM, WRIST, HandAsset, load_asset, unit
+from .gestures import GESTURES, Contact, pinch_contact, sample_gesture
 from .hand import Pose, PosedHand, pose_hand, shaped, transform_points
-from .pose import sample_pose, untangle
-from .props import Prop, band, held_object, sleeve
+from .held import free_occluder, grasped_object, pinched_object, pinched_room
+from .pose import bone_radii, capsules_of, sample_pose, untangle
+from .props import Prop, band, sleeve
 from .render import first_surface, project_points
 
 REFERENCE = IMAGE_SIZE  # px; all of the camera's figures are for an image of this size
 MARGIN = 3.0  # px at 224 between a keypoint and the border
 # MakeHuman's hands are large: at this size the bone 9-10 measures 32 mm on average, as in FreiHAND.
 HAND_SIZE = 0.87
+GESTURED, HOLDING, CROSSED = 0.38, 0.25, 0.10  # shares: gestures of the empty hands, held objects, free occluders
+MOST_CROSSED = 9  # keypoints that a free occluder may hide
 PALM, FOREARM_SEGMENT, PROP = 100, 101, 102  # segments besides the phalanges, which go by their bone's number
 
 
@@ -47,10 +51,16 @@ def sample_scene(rng: np.random.Generator, size: int = REFERENCE, forearm: bool 
         if placed is not None:
             break
     if not forearm:
-        props = [prop for prop in props if not prop.weights.any()]  # what is worn goes with the arm
+        props = [prop for prop in props if not prop.worn]
     turn, offset, K = placed
+    xyz = hand.keypoints @ turn.T + offset
+    uv = project_points(xyz, K)
     prop_vertices = [_posed_prop(prop, hand) for prop in props]
     vertices = np.vstack([hand.vertices, *prop_vertices]) @ turn.T + offset
+    crossing = _crossing(rng, xyz, uv, K) if rng.random() < CROSSED else None
+    if crossing is not None:
+        props = [*props, crossing]
+        vertices = np.vstack([vertices, crossing.vertices])
     covered = min((prop.covers for prop in props), default=np.inf)  # skin must not show through a sleeve
     bare = asset.arm_position[asset.faces].min(1) < covered
     if not forearm:
@@ -62,8 +72,6 @@ def sample_scene(rng: np.random.Generator, size: int = REFERENCE, forearm: bool 
         segment.append(np.full(len(prop.faces), PROP))
         first += len(prop.vertices)
     faces, segment = np.vstack(faces), np.concatenate(segment)
-    xyz = hand.keypoints @ turn.T + offset
-    uv = project_points(xyz, K)
     seen = first_surface(project_points(vertices, K), vertices[:, 2], faces, uv)
     occluded = occlusion(np.where(seen >= 0, segment[seen], -1))
     return Scene(vertices, faces, segment, len(hand.vertices), props, xyz, uv, K, occluded, size)
@@ -74,13 +82,7 @@ def _dressed_hand(rng: np.random.Generator, asset: HandAsset) -> tuple[PosedHand
     while True:
         shape = np.clip(rng.normal(0, 0.8, len(asset.shape_vertices)), -1.6, 1.6)
         vertices, heads = shaped(asset, shape)
-        props, capsules = [], None
-        if rng.random() < 0.25:
-            prop, capsules = held_object(rng, asset, heads)
-            props.append(prop)
-            pose = untangle(asset, shape, _closing(rng), capsules)
-        else:
-            pose = untangle(asset, shape, sample_pose(rng))
+        pose, props = _posed(rng, asset, shape, heads)
         if pose is None:
             continue
         worn = rng.random()
@@ -89,6 +91,47 @@ def _dressed_hand(rng: np.random.Generator, asset: HandAsset) -> tuple[PosedHand
         if worn < 0.08 or worn > 0.85:
             props.append(band(rng, asset, vertices))
         return pose_hand(asset, shape, pose), props
+
+
+def _posed(
+    rng: np.random.Generator, asset: HandAsset, shape: np.ndarray, heads: np.ndarray
+) -> tuple[Pose | None, list[Prop]]:
+    """A pose, None where it came out impossible, and what the hand holds in it."""
+    if rng.random() >= HOLDING:
+        if rng.random() < GESTURED:
+            return sample_gesture(rng, asset, shape), []
+        return untangle(asset, shape, sample_pose(rng)), []
+    if rng.random() < 0.6:
+        prop, capsules = grasped_object(rng, asset, heads)
+        return untangle(asset, shape, _closing(rng), capsules), [prop]
+    name = str(rng.choice(_PINCHES))
+    kind, thickness = pinched_room(rng)
+    pose = sample_gesture(rng, asset, shape, name, gap=thickness)
+    if pose is None:
+        return None, []
+    finger = GESTURES[name].thumb.finger
+    capsules = capsules_of(pose_hand(asset, shape, pose).keypoints, asset.palm_normal, bone_radii())
+    contact = pinch_contact(asset, shape, pose, finger)
+    prop = pinched_object(rng, kind, thickness, contact, capsules, finger)
+    return pose, [] if prop is None else [prop]
+
+
+_PINCHES = [
+    name
+    for name, gesture in GESTURES.items()
+    if isinstance(gesture.thumb, Contact) and gesture.thumb.place == "pad" and gesture.thumb.finger < 3
+]
+
+
+def _crossing(rng: np.random.Generator, xyz: np.ndarray, uv: np.ndarray, K: np.ndarray) -> Prop | None:
+    """Something before the hand that hides a few of its keypoints; None where none was found."""
+    for _ in range(8):
+        prop = free_occluder(rng, xyz)
+        z = prop.vertices[:, 2]
+        hidden = (first_surface(project_points(prop.vertices, K), z, prop.faces, uv) >= 0).sum()
+        if z.min() > 0.1 and 1 <= hidden <= MOST_CROSSED:
+            return prop
+    return None
 
 
 def _closing(rng: np.random.Generator) -> Pose:
@@ -102,7 +145,7 @@ def _closing(rng: np.random.Generator) -> Pose:
 
 def _posed_prop(prop: Prop, hand: PosedHand) -> np.ndarray:
     """Vertices (V, 3) of a prop that follows the arm, or stays with the palm."""
-    if not prop.weights.any():
+    if not prop.worn:
         return prop.vertices
     return transform_points(hand.transforms, prop.weights, prop.vertices)
 
@@ -117,24 +160,49 @@ def _random_turn(rng: np.random.Generator) -> np.ndarray:
     ])  # fmt: skip
 
 
+def _view(rng: np.random.Generator, hand: PosedHand) -> tuple[np.ndarray, float]:
+    """A rotation (3, 3) to the camera, and how near the elbow may come as a share of the hand's depth.
+
+    Most views are uniform over all rotations. The others look along the hand: from its tips, or from behind and above
+    as its owner does.
+    """
+    nearest = 0.8 if rng.random() < 0.92 else 0.3
+    chosen = rng.random()
+    if chosen > 0.26:
+        return _random_turn(rng), nearest
+    if chosen < 0.12:  # fingertips towards the camera
+        towards = unit(np.array([0, 0, -1.0]) + rng.normal(0, 0.4, 3))
+    else:
+        towards = unit(np.array([0, -0.6, 0.7]) + rng.normal(0, (0.45, 0.3, 0.3)))
+        nearest = 0.4
+    start = _any_frame(rng, unit(hand.keypoints[9] - hand.keypoints[0]))
+    return _any_frame(rng, towards).T @ start, nearest
+
+
+def _any_frame(rng: np.random.Generator, axis: np.ndarray) -> np.ndarray:
+    """A right-handed frame, rows (3, 3), that begins with `axis` (3,) and is turned about it at random."""
+    second = unit(np.cross(axis, rng.normal(size=3)))
+    return np.stack([axis, second, np.cross(axis, second)])
+
+
 def _place(rng: np.random.Generator, hand: PosedHand, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Rotation with scale (3, 3), translation (3,) and K (3, 3) as in FreiHAND; None where none was found."""
     scale = size / REFERENCE
     for _ in range(20):
-        turn = HAND_SIZE * _random_turn(rng)
+        turn, nearest = _view(rng, hand)
+        turn = HAND_SIZE * turn
         xyz, elbow = hand.keypoints @ turn.T, turn @ hand.elbow
         # People hold a hand so that its palm or its back is seen: of the edge-on views, some are left out.
-        if abs(unit(np.cross(xyz[5] - xyz[0], xyz[17] - xyz[0]))[2]) < 0.6 and rng.random() < 0.4:
+        if abs(unit(np.cross(xyz[5] - xyz[0], xyz[17] - xyz[0]))[2]) < 0.6 and rng.random() < 0.2:
             continue
         center = (xyz.max(0) + xyz.min(0)) / 2
         focal = rng.uniform(373, 493) if rng.random() < 0.95 else rng.uniform(493, 680)
-        share = 0.27 + 0.40 * rng.beta(1.8, 2.4)  # of the image, longer side of the keypoints' box
+        share = 0.20 + 0.47 * rng.beta(1.8, 2.2)  # of the image, longer side of the keypoints' box
         depth = focal * np.ptp(xyz[:, :2], axis=0).max() / (share * REFERENCE)
-        if not 0.36 < depth < 1.1:
+        if not 0.3 < depth < 1.5:
             continue
         offset = np.array([-center[0], -center[1], depth - center[2]])
-        # Few people point their elbow at the camera, and fewer can be seen then.
-        if elbow[2] + offset[2] < 0.8 * depth and rng.random() < 0.93:
+        if elbow[2] + offset[2] < nearest * depth:
             continue
         middle = (REFERENCE - 1) / 2 + rng.normal(0, (9.0, 9.0))
         principal = (REFERENCE - 1) / 2 + rng.normal(0, 2.0, 2)

@@ -45,12 +45,16 @@ class Layer:
     rows: np.ndarray  # (P,) pixels of the hand and a few around it
     columns: np.ndarray  # (P,)
     color: np.ndarray  # (P, 3) linear, not premultiplied; around the hand its border's colour goes on
+    arm: np.ndarray  # (P,) metres from the wrist along the arm and what it wears; below 0 in the hand and on props
     alpha: np.ndarray  # (H, W) 0-1, hand and props
     light: Light
 
 
 def _tinted(rng: np.random.Generator, spread: float) -> np.ndarray:
-    """A nearly white light (3,), somewhere between lamp and daylight."""
+    """A nearly white light (3,), somewhere between lamp and daylight; now and then one of any colour."""
+    if rng.random() < 0.06:
+        colored = rng.uniform(0.35, 1.3, 3)
+        return (colored / colored.mean()).astype(np.float32)
     warmth = rng.normal(0, spread)
     return np.array([1 + warmth, 1 + rng.normal(0, 0.02), 1 - warmth], np.float32)
 
@@ -76,18 +80,22 @@ def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True) 
     seen, window, values, albedo, gloss, light = _seen(rng, scene)
     color = _lit(scene, light, seen, values, albedo, gloss, window) if lighting else albedo.astype(np.float32)
 
-    samples = np.concatenate([color, np.ones((len(color), 1), np.float32)], axis=1)
+    # The last column is on no colour's way: it says where on the arm a pixel lies.
+    samples = np.concatenate([color, np.ones((len(color), 1), np.float32), values["arm"][:, None]], axis=1)
     part = cv2.resize(_scattered(samples, seen, window), None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING,
                       interpolation=cv2.INTER_AREA)  # fmt: skip
-    image = np.zeros((scene.size, scene.size, 4), np.float32)
+    image = np.zeros((scene.size, scene.size, 5), np.float32)
     top, left = window.top // SUPERSAMPLING, window.left // SUPERSAMPLING
     image[top : top + part.shape[0], left : left + part.shape[1]] = part
     alpha = image[..., 3].copy()
     around = cv2.blur(image, (9, 9))  # a blurred mask must mix no black in
     rows, columns = np.nonzero(around[..., 3] > 1e-3)
     own, spread = image[rows, columns], around[rows, columns]
-    color = np.where(own[:, 3:] > 0.05, own[:, :3] / np.maximum(own[:, 3:], 0.05), spread[:, :3] / spread[:, 3:])
-    return Layer(rows, columns, color, alpha, light)
+    shown = [0, 1, 2, 4]
+    color = np.where(
+        own[:, 3:4] > 0.05, own[:, shown] / np.maximum(own[:, 3:4], 0.05), spread[:, shown] / spread[:, 3:4]
+    )
+    return Layer(rows, columns, np.ascontiguousarray(color[:, :3]), color[:, 3], alpha, light)
 
 
 def _seen(rng: np.random.Generator, scene: Scene) -> tuple:
@@ -167,16 +175,20 @@ def _held_from(scene: Scene) -> int:
 
 
 def _interpolate(rng: np.random.Generator, scene: Scene, asset: HandAsset, skin: Skin, seen: Fragments) -> dict:
-    """Smooth values at the visible samples: normal, color, rest position (all (P, 3)), palmar, nail (P,)."""
+    """Smooth values at the visible samples: normal, color, rest position (all (P, 3)), palmar, nail, arm (P,)."""
     count, total = scene.hand_vertices, len(scene.vertices)
-    table = np.zeros((total, 11), np.float32)
+    table = np.zeros((total, 12), np.float32)
     table[:, 0:3] = vertex_normals(scene.vertices, scene.faces)
     table[:count, 3:6] = vertex_colors(rng, asset, skin)
     if scene.props:
         table[count:, 3:6] = np.vstack([prop.color for prop in scene.props])
+        table[count:, 6:9] = np.vstack([prop.vertices for prop in scene.props])
+        worn = np.repeat([prop.worn for prop in scene.props], [len(prop.vertices) for prop in scene.props])
+        table[count:, 11] = np.where(worn, table[count:, 6:9] @ asset.arm_axis, -0.1)
     table[:count, 6:9] = asset.vertices
     table[:count, 9] = asset.palmar
     table[:count, 10] = asset.nails
+    table[:count, 11] = asset.arm_position
     corners = scene.faces[seen.faces]
     b = seen.barycentric
     values = sum(b[:, k : k + 1] * table[corners[:, k]] for k in range(3))
@@ -188,6 +200,7 @@ def _interpolate(rng: np.random.Generator, scene: Scene, asset: HandAsset, skin:
         "rest": values[:, 6:9],
         "palmar": values[:, 9],
         "nail": values[:, 10],
+        "arm": values[:, 11],
         "point": points,
     }
 
@@ -217,6 +230,9 @@ def _surface(
         for prop in scene.props:
             mine = (seen.faces >= first + start) & (seen.faces < first + start + len(prop.faces))
             gloss[mine] = prop.gloss
+            if prop.stripes is not None:
+                phase = values["rest"][mine] @ prop.stripes.waves.astype(np.float32) % 1
+                albedo[np.nonzero(mine)[0][phase < prop.stripes.share]] = prop.stripes.color
             start += len(prop.faces)
     return albedo, gloss
 

@@ -31,9 +31,9 @@ class Skin:
 
 def sample_skin(rng: np.random.Generator) -> Skin:
     """A person from the whole range of tones, lighter ones a little more often (as in FreiHAND)."""
-    place = np.clip(rng.beta(1.1, 1.7) * 7, 0, 6.999)
+    place = np.clip(rng.beta(0.95, 1.3) * 7, 0, 6.999)
     i, part = int(place), place % 1
-    tone = _TONES[i] ** (1 - part) * _TONES[i + 1] ** part * rng.normal(1, 0.05) * rng.normal(1, 0.035, 3)
+    tone = _TONES[i] ** (1 - part) * _TONES[i + 1] ** part * rng.normal(1, 0.08) * rng.normal(1, 0.045, 3)
     nail = tone**0.85 * np.array([1.05, 0.92, 0.92])
     if rng.random() < 0.06:  # polish
         nail = rng.uniform(0.02, 0.7) * np.clip(1 + rng.normal(0, 0.5, 3), 0.1, 2)
