@@ -222,7 +222,7 @@ def _surface(asset: HandAsset, heads: np.ndarray, pose: Pose, at: Contact) -> tu
 
 @functools.cache
 def _anchor(at: Contact) -> tuple[float, np.ndarray, np.ndarray]:
-    """Where on its phalanx a contact lies at rest: share of the bone, offset (3,) and direction out of the skin (3,)."""
+    """Where on its phalanx a contact lies at rest: share of the bone, offset (3,), direction out of the skin (3,)."""
     asset = load_asset()
     bones, heads = FINGER_BONES[at.finger], asset.heads
     flexion, palmar, along = asset.finger_axes[at.finger, at.phalanx]

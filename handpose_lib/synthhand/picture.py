@@ -83,7 +83,7 @@ def _stored(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _faded(rng: np.random.Generator, layer: Layer, alpha: np.ndarray) -> np.ndarray:
-    """Alpha (H, W) that falls to 0 along the forearm, from the wrist or somewhat below it, as in FreiHAND's cut-outs."""
+    """Alpha (H, W) that falls to 0 along the forearm, from the wrist or below it, as in FreiHAND's cut-outs."""
     start, length = rng.uniform(-0.005, 0.07), rng.uniform(0.01, 0.09)  # m
     kept = np.clip(1 - (layer.arm - start) / length, 0, 1)
     faded = alpha.copy()
