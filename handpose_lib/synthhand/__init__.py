@@ -1,8 +1,8 @@
 """SynthHAND: rendered hands in FreiHAND's layout on disk, for when the real set is not at hand.
 
 Read in this order: asset (mesh and bones) -> hand (skinning) -> pose -> gestures -> props -> held -> scene (camera,
-labels) -> render (raster) -> skin -> shading -> backdrop -> picture -> dataset (files) -> sample (the set that comes with
-the project).
+labels) -> render (raster) -> skin -> shading -> backdrop -> picture -> dataset (files) -> sample (the set that comes
+with the project).
 """
 
 import importlib
