@@ -173,13 +173,19 @@ def test_versions_share_the_geometry_and_differ_in_colour(small_set):
     def load(number):
         return cv2.imread(str(small_set / "training" / "rgb" / f"{number:08d}.jpg")).astype(float)
 
+    xyz, K = read(small_set, "training_xyz.json"), read(small_set, "training_K.json")
+    uv = [project_points(*hand) for hand in zip(xyz, K, strict=True)]
+    correlations = []
     for hand in range(6):
         mask = cv2.imread(str(small_set / "training" / "mask" / f"{hand:08d}.jpg"), 0) > 200
-        gray = np.array([load(hand + 6 * k).mean(2)[mask] for k in range(4)])
-        correlation = np.corrcoef(gray[:, gray.min(0) > 10])  # not where a black border covers the arm
-        assert correlation[0, 1:].min() > 0.6, "the hand itself is the same in all versions"
+        # Without the arm, which fades in some; as coarse as the coarsest picture.
+        hull = cv2.fillConvexPoly(np.zeros((224, 224)), cv2.convexHull(np.round(uv[hand]).astype(np.int32)), 1) > 0
+        gray = np.array([cv2.GaussianBlur(load(hand + 6 * k).mean(2), (0, 0), 3)[mask & hull] for k in range(4)])
+        correlations.append(np.corrcoef(gray)[0, 1:])
         outside = [load(hand + 6 * k)[~mask] for k in range(4)]
         assert min(np.abs(outside[0] - other).mean() for other in outside[1:]) > 10, "the background is another"
+    assert np.median(correlations) > 0.8, "the hand itself is the same in all versions"
+    assert np.mean(np.array(correlations) > 0.4) > 0.9
 
 
 # --- the labels ------------------------------------------------------------------------------------------------------
@@ -190,9 +196,9 @@ def test_camera_and_framing_are_freihands(scenes):
     assert uv.min() >= 3 and uv.max() <= 220
     focal, depth = np.array([s.K[0, 0] for s in scenes]), np.array([s.xyz[:, 2].mean() for s in scenes])
     assert np.mean((focal > 373) & (focal < 493)) > 0.8
-    assert depth.min() > 0.3 and depth.max() < 1.2
+    assert depth.min() > 0.3 and depth.max() < 1.6
     share = np.ptp(uv, axis=1).max(1) / 224
-    assert np.mean((share > 0.25) & (share < 0.68)) > 0.95
+    assert np.mean((share > 0.19) & (share < 0.68)) > 0.95 and np.mean(share < 0.33) > 0.15
     for s in scenes:
         np.testing.assert_allclose(s.uv, project_points(s.xyz, s.K))
 
@@ -315,7 +321,8 @@ def test_bones_keep_their_length_in_every_pose():
     flat = pose_hand(asset, shape, Pose(np.zeros((4, 4)), np.zeros(5), np.zeros(3), np.zeros(2))).keypoints
     other = pose_hand(asset, shape, sample_pose(np.random.default_rng(0), "fist")).keypoints
     for a, b in BONES:
-        if b % 4 != 0:  # a fingertip is a point on the skin, which gives a little
+        # A fingertip is a point on the skin, which gives a little, and some roots are points of the palm.
+        if b % 4 != 0 and not (b % 4 == 2 and asset.root_offsets[b // 4].any()):
             assert np.linalg.norm(flat[a] - flat[b]) == pytest.approx(np.linalg.norm(other[a] - other[b]))
 
 
