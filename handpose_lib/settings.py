@@ -8,6 +8,7 @@ from typing import Any
 from handpose_lib.augment import Augmentation
 from handpose_lib.framing import Framing
 
+LATER = ("spectrum", "wear", "occluders", "untouched")  # settings of the augmentation that older runs lack
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -20,6 +21,10 @@ class TrainSettings:
     source_size: int = 0  # px of the decoded images, of which crops are taken; 0: the framing's image_size
     width: int = 64  # channels at full resolution: 7.8 M parameters
     depth: int = 3  # poolings; the receptive field then spans a hand
+    # Channels of a light decoder and of a second stage, see `StackedUNet`, which halves its input before the first
+    # pooling; no decoder: the course's U-Net.
+    decoder: tuple[int, ...] = ()
+    refine: tuple[int, ...] = ()
     batch_size: int = 128  # large enough to fill a GPU, small enough for thousands of steps
     epochs: int = 100
     one_version: bool = False  # an epoch shows each hand in one version drawn anew, instead of in all four
@@ -58,10 +63,15 @@ class TrainSettings:
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}, it must be one of {', '.join(PRECISIONS)}")
-        if self.framing.image_size % 2**self.depth:
+        multiple = 2 ** (self.depth + bool(self.decoder))
+        if self.framing.image_size % multiple:
             raise ValueError(
-                f"image_size is {self.framing.image_size}, it must be a multiple of {2**self.depth} "
-                f"({self.depth} poolings)"
+                f"image_size is {self.framing.image_size}, it must be a multiple of {multiple} ({self.depth} poolings)"
+            )
+        if (self.decoder and len(self.decoder) != self.depth - 1) or (self.refine and not self.decoder):
+            raise ValueError(
+                f"decoder must have one entry fewer than depth, and refine needs a decoder, not {self.decoder} and "
+                f"{self.refine} at depth {self.depth}"
             )
         if not (0 <= self.warmup < 1 and 0 < self.sigma_until <= 1 and 0 <= self.ema_decay < 1):
             raise ValueError(
@@ -70,8 +80,18 @@ class TrainSettings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values, those of the framing among them: checkpoints and run names rest on it."""
+        """The settings as plain JSON values, those of the framing among them: checkpoints and run names rest on it.
+
+        What came to be a setting later is left out where it has its default, so that older runs go on.
+        """
         values = dataclasses.asdict(self)
+        for name in ("decoder", "refine"):
+            values[name] = list(values[name])
+        for name in [name for name in ("decoder", "refine") if not values[name]]:
+            del values[name]
+        for option in dataclasses.fields(Augmentation):
+            if option.name in LATER and values["augmentation"][option.name] == option.default:
+                del values["augmentation"][option.name]
         return values.pop("framing") | values
 
     @classmethod
@@ -79,6 +99,7 @@ class TrainSettings:
         """The settings that `to_json` wrote."""
         framing = Framing.from_json(values)
         others = {name: value for name, value in values.items() if name not in framing.to_json()}
+        others |= {name: tuple(others.get(name, ())) for name in ("decoder", "refine")}
         return cls(**others | {"framing": framing, "augmentation": Augmentation(**values["augmentation"])})
 
 
@@ -109,6 +130,16 @@ PRESETS: dict[str, TrainSettings] = {
         framing=Framing(64, crop=0.55, upright=True), source_size=112, width=24, depth=4, batch_size=32, epochs=8,
         learning_rate=2.5e-3, sigma_start=4.5, sigma_end=1.75, sigma_until=0.6, ema_decay=0.999, precision="bfloat16",
         augmentation=Augmentation(rotation_focus=2.0, scale=1.5, brightness=0.35, saturation=0.5),
+    ),
+    # A light network in two stages on crops of 128 px, for a tracker on a processor; its encoder may begin as that of
+    # `weights`. The pictures are disturbed, so that what it learns from renders holds for photographs.
+    "stacked": TrainSettings(
+        framing=Framing(128, crop=0.55, upright=True), source_size=160, width=24, depth=4, decoder=(64, 80, 128),
+        refine=(48, 80, 112), batch_size=32, epochs=8, learning_rate=2e-3, sigma_start=8.8, sigma_end=5.0,
+        sigma_until=0.5, augmentation=Augmentation(
+            rotation_focus=2.0, scale=1.5, brightness=0.4, contrast=0.4, saturation=0.6, tint=0.15,
+            spectrum=0.8, wear=1.0, occluders=0.15,
+        ),
     ),
     # FreiHAND at 128 px, as the rebuilt system had it. The four versions of a hand differ in the background only, so an
     # epoch shows each hand in one of them, drawn anew: as many poses as all four would show, at a quarter of the cost,

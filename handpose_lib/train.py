@@ -20,6 +20,7 @@ from tqdm import tqdm
 from handpose_lib import runs
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
+from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
@@ -27,8 +28,7 @@ from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import is_remote, lock_for
 from handpose_lib.trusted import holds_weights
-from handpose_lib.unet import UNet2DHandPose
-from handpose_lib.weights import load_model
+from handpose_lib.weights import begin_with, load_model, network_of
 
 
 class Trainer:
@@ -90,7 +90,7 @@ class Trainer:
         self.saved_at = time.perf_counter()  # the last checkpoint, or the start
 
         torch.manual_seed(settings.seed)
-        model = UNet2DHandPose(settings.width, settings.depth, framing=settings.framing)
+        model = network_of(settings)
         if sync_batchnorm and self.processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fast in
@@ -183,17 +183,19 @@ class Trainer:
         share = self.step / self.total_steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(share, self.settings)
-        self.targets = render_heatmaps(
-            batch.keypoints, self.batches.framing.size, sigma_at(share, self.settings), out=self.targets
-        )
+        stride, framing = self.model.stride, self.batches.framing
+        size = (framing.image_size // stride, framing.image_size // stride)
+        points = warp_keypoints(batch.keypoints, framing.to_heatmaps(size).to(batch.keypoints))
+        self.targets = render_heatmaps(points, size, sigma_at(share, self.settings) / stride, out=self.targets)
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            heatmaps = self.network(images)
+            # A stacked network answers once per stage, and each answer is held to the targets.
+            heatmaps = self.network(images, every_stage=True) if self.settings.decoder else [self.network(images)]
         num_maps = batch.visible.sum().float()
         if self.processes > 1:  # the same denominator everywhere: averaged gradients are then the whole batch's
             dist.all_reduce(num_maps)
             num_maps /= self.processes
-        loss = self.criterion(heatmaps, self.targets, batch.visible, num_maps)
+        loss = sum(self.criterion(each, self.targets, batch.visible, num_maps) for each in heatmaps)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -310,13 +312,9 @@ class Trainer:
         return self
 
     def start_from(self, weights: str | Path) -> "Trainer":
-        """Begin with the weights of an earlier run, as `save_model` wrote them; ValueError if another network's."""
-        model, _ = load_model(weights, self.device)
-        ours, theirs = ({"width": one.width, "depth": one.depth} for one in (self.settings, model))
-        if theirs != ours:
-            raise ValueError(f"{weights} holds a network of {theirs}, the settings ask for {ours}: make them the same")
-        self.model.load_state_dict(model.state_dict())
-        self.average.module.load_state_dict(model.state_dict())
+        """Begin with the weights of an earlier run, see `weights.begin_with`; ValueError if another network's."""
+        begin_with(self.model, weights, self.device)
+        self.average.module.load_state_dict(self.model.state_dict())
         return self
 
 
@@ -331,7 +329,7 @@ def train_or_load(
     device: torch.device | str | None = None,
     progress: bool = True,
     checkpoint_minutes: float = 10.0,
-) -> tuple[UNet2DHandPose, Path]:
+) -> tuple[nn.Module, Path]:
     """The model of these settings and data: loaded if it was trained before, else trained (or resumed) now.
 
     Processes that ask for the same run at the same time wait for the one that trains.

@@ -10,11 +10,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 from handpose_lib.unet import UNet2DHandPose
 
 NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
+
+
+def network_of(settings: TrainSettings) -> UNet2DHandPose | StackedUNet:
+    """The network that the settings ask for, with random weights."""
+    if not settings.decoder:
+        return UNet2DHandPose(settings.width, settings.depth, framing=settings.framing)
+    shape = {name: getattr(settings, name) for name in ("width", "depth", "decoder", "refine")}
+    model = StackedUNet(**shape, framing=settings.framing)
+    model.heatmap_sigma = settings.sigma_end / model.stride
+    return model
 
 
 def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:
@@ -54,6 +65,30 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
     return model.eval().to(device), header
+
+
+def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -> None:
+    """Give a network the weights of an earlier run.
+
+    A `StackedUNet` also takes the encoder of a U-Net of the same width and depth, and nothing else of it.
+
+    Args:
+        model: the network, which is changed.
+        path: of a file that `save_model` wrote.
+        device: of the network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds another network.
+    """
+    found, _ = load_model(path, device)
+    if isinstance(model, StackedUNet) and isinstance(found, UNet2DHandPose):
+        model.start_from_unet(found)
+    elif type(found) is type(model) and found.shape == model.shape:
+        model.load_state_dict(found.state_dict())
+    else:
+        theirs, ours = (f"{type(one).__name__} {one.shape}" for one in (found, model))
+        raise ValueError(f"{path} holds a network of {theirs}, the settings ask for {ours}: make them the same")
 
 
 def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:

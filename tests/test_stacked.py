@@ -1,14 +1,21 @@
 """The network in two stages: shapes, resolutions, how its weights are kept, and what it takes over from a U-Net."""
 
+import json
+
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
+from handpose_lib.augment import NO_AUGMENTATION, Augmentation
 from handpose_lib.framing import Framing, warp_keypoints
+from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.predict import HandPosePredictor, points_on_input
+from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
-from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.synthhand import write_dataset
+from handpose_lib.train import Trainer
+from handpose_lib.unet import UNet2DHandPose, evaluating
 from handpose_lib.weights import load_model, save_model
 
 
@@ -118,3 +125,76 @@ def test_a_predictor_decodes_with_the_sigma_of_its_network():
     picture = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
     keypoints, _ = HandPosePredictor(Fixed(), mirrored=False)(picture)
     torch.testing.assert_close(keypoints[0, 0], torch.tensor([30.7, 19.9]), atol=0.05, rtol=0)
+
+
+def stacked_settings(**changes) -> TrainSettings:
+    shape = {
+        "width": 4,
+        "depth": 2,
+        "decoder": (8,),
+        "refine": (8, 12),
+        "framing": Framing(32, crop=0.55, upright=True),
+    }
+    augmentation = Augmentation(rotation=20.0, spectrum=0.5, wear=1.0, occluders=0.1)
+    rest = {"batch_size": 8, "epochs": 2, "augmentation": augmentation, "sigma_start": 8.0, "sigma_end": 5.0}
+    return TrainSettings(**shape | rest | changes)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("hands") / "set", 12, seed=5, workers=1, progress=False)
+
+
+def test_it_is_trained_and_goes_on_exactly_after_a_stop(hands, tmp_path):
+    sets = FreiHAND(hands, "train"), FreiHAND(hands, "val")
+    unbroken = Trainer(stacked_settings(), *sets, tmp_path / "a", "cpu").run(progress=False)
+    Trainer(stacked_settings(), *sets, tmp_path / "b", "cpu").run(progress=False, until_step=3)
+    resumed = Trainer(stacked_settings(), *sets, tmp_path / "b", "cpu").resume().run(progress=False)
+    assert resumed.step == unbroken.step > 3
+    for ours, theirs in zip(resumed.model.state_dict().values(), unbroken.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert unbroken.model.head.weight.abs().max() > 0  # both stages have learnt
+    assert unbroken.model.head2.weight.abs().max() > 0
+    best, header = load_model(tmp_path / "a" / "best.safetensors")
+    assert isinstance(best, StackedUNet) and best.heatmap_sigma == 1.25 and header["framing"]["upright"]
+
+
+def test_its_targets_lie_where_its_answers_are_read(hands, tmp_path):
+    """One batch, learnt by heart: what is decoded comes near to the keypoints in the network's pixels."""
+    settings = stacked_settings(
+        width=8, decoder=(16,), refine=(16, 24), augmentation=NO_AUGMENTATION, epochs=150, learning_rate=1e-2,
+        ema_decay=0.5, framing=Framing(64, crop=0.55, upright=True), batch_size=4,
+    )  # fmt: skip
+    trainer = Trainer(settings, FreiHAND(hands, "train", versions=("gs",)), FreiHAND(hands, "val"), tmp_path, "cpu")
+    batch = next(trainer.batches.epoch(0))
+    for trainer.epoch in range(150):
+        trainer.train_step(batch)
+    with evaluating(trainer.model), torch.no_grad():
+        found, _ = points_on_input(trainer.model(batch.images), settings.framing, sigma=1.25)
+    error = (found - batch.keypoints).norm(dim=-1)[batch.visible]
+    assert error.median() < 1.5  # px of 64; half a pixel of the heatmaps is 2
+
+
+def test_it_begins_with_a_unets_encoder_or_its_own_weights(hands, tmp_path):
+    sets = FreiHAND(hands, "train"), FreiHAND(hands, "val")
+    unet = UNet2DHandPose(4, 2, framing=Framing(32))
+    save_model(unet, tmp_path / "unet.safetensors")
+    trainer = Trainer(stacked_settings(), *sets, tmp_path / "run", "cpu").start_from(tmp_path / "unet.safetensors")
+    torch.testing.assert_close(trainer.model.down[0][0].weight, unet.down[1][0].weight)
+    torch.testing.assert_close(trainer.average.module.down[0][0].weight, unet.down[1][0].weight)
+    save_model(trainer.model, tmp_path / "own.safetensors")
+    again = Trainer(stacked_settings(seed=1), *sets, tmp_path / "again", "cpu").start_from(tmp_path / "own.safetensors")
+    assert torch.equal(again.model.enter[0][0].weight, trainer.model.enter[0][0].weight)
+    save_model(small(refine=()), tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors holds a network of StackedUNet"):
+        again.start_from(tmp_path / "other.safetensors")
+
+
+def test_settings_come_back_from_json_and_older_ones_keep_their_names():
+    settings = stacked_settings()
+    assert TrainSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    plain = TrainSettings().to_json()
+    assert not {"decoder", "refine"} & plain.keys() and "spectrum" not in plain["augmentation"]
+    assert TrainSettings.from_json(plain) == TrainSettings()
+    with pytest.raises(ValueError, match="decoder"):
+        stacked_settings(decoder=(), refine=(8, 12))
