@@ -91,8 +91,9 @@ class Report:
         return pck(self.predictions, self.targets, threshold, normalizer, self.visible)
 
     def pck_curve(self, thresholds: Sequence[float], normalizer: str = "bbox") -> np.ndarray:
-        """Mean PCK over the keypoints at each threshold (T,)."""
-        return np.array([float(self.pck(threshold, normalizer).nanmean()) for threshold in thresholds])
+        """Mean PCK over the keypoints at each threshold (T,); nothing is strictly within 0."""
+        means = [float(self.pck(threshold, normalizer).nanmean()) if threshold else 0.0 for threshold in thresholds]
+        return np.array(means)
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
     if pred.shape != target.shape:
         raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
     visible = torch.ones(pred.shape[:2], dtype=torch.bool) if visible is None else torch.as_tensor(visible).cpu()
-    if not bool(((visible == 0) | (visible == 1)).all()):
+    if visible.dtype != torch.bool and not bool(((visible == 0) | (visible == 1)).all()):
         raise ValueError("visible must be true or false (1 or 0) for each keypoint")
     visible = visible.bool()
     if visible.shape != pred.shape[:2]:

@@ -284,7 +284,11 @@ def test_ctrl_c_keeps_the_answers_so_far(tmp_path, weights):
     for number in range(200):
         (folder / f"{number}.jpg").write_bytes(jpeg(scene()))
     command = [sys.executable, "-m", "handpose_lib.cli", "predict", str(folder), "--weights", str(weights)]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
+    # A test run in the background ignores SIGINT, and what it starts would, too.
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and len(list((tmp_path / "out").glob("*.png"))) < 3:
         time.sleep(0.1)

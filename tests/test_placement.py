@@ -37,7 +37,7 @@ def gpu(tiny_train: FreiHAND, tiny_val: FreiHAND, monkeypatch) -> Iterator[None]
     """A machine that seems to have a GPU; images are decoded before, since that takes real memory."""
     for dataset in (tiny_train, tiny_val):
         decoded_images(dataset, 32, progress=False)
-    monkeypatch.setattr(augment, "keyed_uniform", lambda seed, epoch, ids: torch.rand(len(ids), augment.DRAWS))
+    monkeypatch.setattr(augment, "keyed_uniform", lambda seed, epoch, ids, count: torch.rand(len(ids), count))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
@@ -93,7 +93,7 @@ def test_a_training_step_up_to_the_loss_runs_on_the_gpu(
     gpu, tiny_train, tiny_val, tmp_path, monkeypatch, capability, dtype
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    monkeypatch.setattr(train, "UNet2DHandPose", network)
+    monkeypatch.setattr(train, "network_of", lambda s: network(s.width, s.depth, framing=s.framing))
     monkeypatch.setattr(train, "pick_device", lambda wanted: CUDA)
     monkeypatch.setattr(torch.Tensor, "backward", lambda self: seen.append(self))
     settings = TrainSettings(framing=Framing(32), width=4, depth=2, batch_size=8)
