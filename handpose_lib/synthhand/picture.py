@@ -16,8 +16,13 @@ from .shading import Layer
 FADING = 0.5  # share of the pasted pictures in which the forearm fades away
 
 
-def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, photographs: bool = True) -> np.ndarray:
-    """The picture (H, W, 3) uint8 RGB of one of `VERSIONS`, or of "evaluation": an uncut photograph of any place."""
+def compose(
+    rng: np.random.Generator, scene: Scene, layer: Layer, version: str, photographs: bool = True, borders: bool = True
+) -> np.ndarray:
+    """The picture (H, W, 3) uint8 RGB of one of `VERSIONS`, or of "evaluation": an uncut photograph of any place.
+
+    Without `borders` no picture has the black corners that FreiHAND's turned pictures have.
+    """
     size = scene.size
     studio = version == "gs" or (version == "evaluation" and rng.random() < 0.4)
     pasted = version in ("hom", "sample", "auto")
@@ -33,7 +38,7 @@ def compose(rng: np.random.Generator, scene: Scene, layer: Layer, version: str, 
     cover = alpha[layer.rows, layer.columns, None]
     image[layer.rows, layer.columns] += cover * (hand - image[layer.rows, layer.columns])
     image = _taken(rng, image)
-    if rng.random() < (0.08 if pasted else 0.6):
+    if borders and rng.random() < (0.08 if pasted else 0.6):
         image = _with_borders(rng, image, scene.uv)
     return _stored(rng, np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8))
 

@@ -50,6 +50,26 @@ def sample_scene(rng: np.random.Generator, size: int = REFERENCE, forearm: bool 
         placed = _place(rng, hand, size)
         if placed is not None:
             break
+    return make_scene(hand, props, placed, size, forearm, rng)
+
+
+def make_scene(
+    hand: PosedHand,
+    props: list[Prop],
+    placed: tuple[np.ndarray, np.ndarray, np.ndarray],
+    size: int,
+    forearm: bool = True,
+    crossing: np.random.Generator | None = None,
+) -> Scene:
+    """The scene of a posed hand in its place; see `sample_scene`.
+
+    Args:
+        hand: posed, and `props` in its rest frame.
+        placed: rotation with scale (3, 3), offset (3,) in metres, and intrinsics K (3, 3) in px.
+        size: side of the image, px.
+        crossing: decides whether something lies in front of the hand, and what; None: nothing does.
+    """
+    asset = load_asset()
     if not forearm:
         props = [prop for prop in props if not prop.worn]
     turn, offset, K = placed
@@ -57,10 +77,10 @@ def sample_scene(rng: np.random.Generator, size: int = REFERENCE, forearm: bool 
     uv = project_points(xyz, K)
     prop_vertices = [_posed_prop(prop, hand) for prop in props]
     vertices = np.vstack([hand.vertices, *prop_vertices]) @ turn.T + offset
-    crossing = _crossing(rng, xyz, uv, K) if rng.random() < CROSSED else None
-    if crossing is not None:
-        props = [*props, crossing]
-        vertices = np.vstack([vertices, crossing.vertices])
+    front = _crossing(crossing, xyz, uv, K) if crossing and crossing.random() < CROSSED else None
+    if front is not None:
+        props = [*props, front]
+        vertices = np.vstack([vertices, front.vertices])
     covered = min((prop.covers for prop in props), default=np.inf)  # skin must not show through a sleeve
     bare = asset.arm_position[asset.faces].min(1) < covered
     if not forearm:
@@ -150,7 +170,7 @@ def _posed_prop(prop: Prop, hand: PosedHand) -> np.ndarray:
     return transform_points(hand.transforms, prop.weights, prop.vertices)
 
 
-def _random_turn(rng: np.random.Generator) -> np.ndarray:
+def random_turn(rng: np.random.Generator) -> np.ndarray:
     """A rotation (3, 3), uniform over all of them (from a random quaternion)."""
     w, x, y, z = unit(rng.normal(size=4))
     return np.array([
@@ -169,7 +189,7 @@ def _view(rng: np.random.Generator, hand: PosedHand) -> tuple[np.ndarray, float]
     nearest = 0.8 if rng.random() < 0.92 else 0.3
     chosen = rng.random()
     if chosen > 0.26:
-        return _random_turn(rng), nearest
+        return random_turn(rng), nearest
     if chosen < 0.12:  # fingertips towards the camera
         towards = unit(np.array([0, 0, -1.0]) + rng.normal(0, 0.4, 3))
     else:
