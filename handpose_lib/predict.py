@@ -8,7 +8,7 @@ the whole picture, in all four quarter turns; each further pass a square around 
 the fingers point up, as the network saw most hands in training. Told in `notebooks/08_inference.ipynb`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keyp
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.pictures import picture_files, read_picture, read_reduced, to_rgb
 from handpose_lib.storage import bundled_file
+from handpose_lib.track import HandTracker, TrackedHand
 from handpose_lib.unet import evaluating
 from handpose_lib.weights import load_model
 
@@ -133,6 +134,40 @@ class HandPosePredictor:
             keypoints.append(_resized(found, factors))
             confidence.append(sure)
         return torch.cat(keypoints), torch.cat(confidence)
+
+    def search(self, picture: Picture) -> tuple[Tensor, Tensor]:
+        """The hand anywhere in one picture: keypoints (21, 2) in px of it and confidence (21,), on the CPU."""
+        keypoints, confidence = self(picture)
+        return keypoints[0], confidence[0]
+
+    def follow(self, picture: Picture, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """One look at a picture around where the hand was a moment ago, the cheap way through a video.
+
+        Args:
+            picture: as for a call.
+            keypoints: (21, 2) in px, such as the answer to the frame before.
+
+        Returns:
+            keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
+        """
+        pixels = _picture(picture, "the frame")
+        if self.framing.crop:
+            view = self.framing.around(keypoints[None], SMALLEST_BOX)
+        else:
+            view = self.framing.whole(pixels.shape[:2])[None]
+        keypoints, confidence = self.look([pixels], view)
+        return keypoints[0], confidence[0]
+
+    def track(self, frames: Iterable[Picture], **options: Any) -> Iterator[TrackedHand]:
+        """The hand in each frame of a video, one after the other, as `HandTracker` finds it.
+
+        Args:
+            frames: pictures in the order of time, or pairs of a picture and its time in seconds.
+            options: those of `HandTracker`.
+        """
+        tracker = HandTracker(self, **options)
+        for frame in frames:
+            yield tracker(*frame) if isinstance(frame, tuple) else tracker(frame)
 
     def _all_looks(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
         keypoints, confidence = self._first_look(pictures, corners)

@@ -1,0 +1,108 @@
+"""The One-Euro filter: steady where the hand rests, quick where it moves; and two numbers that say at what price.
+
+G. Casiez, N. Roussel and D. Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
+Systems", CHI 2012.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# Chosen on rendered films (`synthhand.clip`): see `tests/test_smoothing.py` for jitter and lag with these values.
+MIN_CUTOFF = 2.5  # Hz
+BETA = 0.4  # Hz for each hand length per second
+SPEED_CUTOFF = 1.0  # Hz, the paper's
+
+
+class OneEuro:
+    """Smooths keypoints of a video: a low-pass filter whose cutoff rises with the speed of each keypoint.
+
+    A low cutoff takes the trembling out of a hand at rest; a hand that moves is seen to move, so there the cutoff rises
+    and the answer does not trail behind. Speed is measured in hand lengths per second, so that the same values serve
+    a hand that is near and one that is far, in pictures of any size.
+
+    Args:
+        min_cutoff: Hz, for a keypoint at rest; lower is steadier.
+        beta: Hz by which the cutoff rises for each hand length per second; higher trails less.
+        speed_cutoff: Hz, of the filter that the speed itself goes through.
+
+    Raises:
+        ValueError: a cutoff that is not above 0, a negative beta.
+
+    >>> filtered = OneEuro()
+    >>> filtered(torch.zeros(21, 2), 0.0, 100.0).shape
+    torch.Size([21, 2])
+    """
+
+    def __init__(self, min_cutoff: float = MIN_CUTOFF, beta: float = BETA, speed_cutoff: float = SPEED_CUTOFF):
+        if not (min_cutoff > 0 and speed_cutoff > 0 and beta >= 0):
+            raise ValueError(
+                f"the cutoffs must be above 0 and beta not negative, not {min_cutoff}, {speed_cutoff} and {beta}"
+            )
+        self.min_cutoff, self.beta, self.speed_cutoff = min_cutoff, beta, speed_cutoff
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was before, as for another hand or after a cut."""
+        self._last: tuple[Tensor, Tensor, float] | None = None
+
+    def __call__(self, keypoints: Tensor, time: float, length: float) -> Tensor:
+        """The filtered keypoints (K, 2) of one frame.
+
+        Args:
+            keypoints: (K, 2) in px.
+            time: s; must be later than that of the frame before.
+            length: of the hand, px, such as the longer side of its box.
+        """
+        if self._last is None:
+            self._last = keypoints.clone(), torch.zeros(len(keypoints), 1), time
+            return keypoints.clone()
+        before, speed, then = self._last
+        step = time - then
+        if not step > 0:
+            raise ValueError(f"a frame at {time:g} s came after one at {then:g} s: give frames in the order of time")
+        moved = (keypoints - before).norm(dim=-1, keepdim=True) / max(length, 1e-6) / step  # (K, 1) lengths per second
+        speed = speed + _share(self.speed_cutoff, step) * (moved - speed)
+        cutoff = self.min_cutoff + self.beta * speed
+        filtered = before + _share(cutoff, step) * (keypoints - before)
+        self._last = filtered, speed, time
+        return filtered
+
+
+def _share(cutoff: Tensor | float, step: float) -> Tensor | float:
+    """How far an exponential filter with this cutoff in Hz goes towards the new value in a step of so many seconds."""
+    return 1 - 1 / (1 + 2 * math.pi * cutoff * step)
+
+
+def jitter(found: Tensor, truth: Tensor) -> float:
+    """How much the error changes from one frame to the next: the mean over frames and keypoints, px.
+
+    A steady error of any size is no jitter; an answer that trembles around the truth is.
+
+    Args:
+        found, truth: (T, K, 2) in px, T of at least 2.
+    """
+    return float((found - truth).diff(dim=0).norm(dim=-1).mean())
+
+
+def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> float:
+    """By how many seconds the answers trail behind: the delay of the truth that brings the two closest together.
+
+    Args:
+        found, truth: (T, K, 2) in px.
+        times: (T,) s, evenly spaced.
+        longest: the largest delay to try, s.
+    """
+    step = float(times[-1] - times[0]) / (len(times) - 1)
+    reach = min(round(longest / step), len(times) - 2)
+    errors = []
+    for delay in range(-reach, reach + 1):  # negative: ahead of the truth
+        earlier, later = (truth, found) if delay >= 0 else (found, truth)
+        shift = abs(delay)
+        errors.append(float((later[shift:] - earlier[: len(earlier) - shift]).norm(dim=-1).mean()))
+    best = min(range(len(errors)), key=errors.__getitem__)
+    if 0 < best < len(errors) - 1:  # between the frames, from a parabola through the three lowest
+        low, mid, high = errors[best - 1 : best + 2]
+        best += 0.5 * (low - high) / max(low - 2 * mid + high, 1e-12)
+    return (best - reach) * step
