@@ -135,9 +135,9 @@ class HandPosePredictor:
             confidence.append(sure)
         return torch.cat(keypoints), torch.cat(confidence)
 
-    def search(self, picture: Picture) -> tuple[Tensor, Tensor]:
-        """The hand anywhere in one picture: keypoints (21, 2) in px of it and confidence (21,), on the CPU."""
-        keypoints, confidence = self(picture)
+    def search(self, picture: Picture, box: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
+        """The hand anywhere in one picture, or in a box: keypoints (21, 2) in px and confidence (21,), on the CPU."""
+        keypoints, confidence = self(picture, None if box is None else [box])
         return keypoints[0], confidence[0]
 
     def follow(self, picture: Picture, keypoints: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ class HandPosePredictor:
 
         Args:
             frames: pictures in the order of time, or pairs of a picture and its time in seconds.
-            options: those of `HandTracker`.
+            options: those of `HandTracker`; for two hands see `HandsTracker`.
         """
         tracker = HandTracker(self, **options)
         for frame in frames:

@@ -65,8 +65,8 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory"},
-    {"framing", "cache", "zips"},
+    {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory", "smoothing"},
+    {"framing", "cache", "zips", "track"},
     {"download", "trusted", "annotations"},
     {"unet", "stacked", "augment", "appearance", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},

@@ -2,7 +2,7 @@
 
 Read in this order: asset (mesh and bones) -> hand (skinning) -> pose -> gestures -> props -> held -> scene (camera,
 labels) -> render (raster) -> skin -> shading -> backdrop -> picture -> dataset (files) -> sample (the set that comes
-with the project).
+with the project); and clip (films).
 """
 
 import importlib

@@ -15,7 +15,7 @@ from .picture import compose
 from .pose import sample_pose, untangle
 from .props import Prop, sleeve
 from .render import project_points
-from .scene import HAND_SIZE, MARGIN, make_scene, random_turn
+from .scene import HAND_SIZE, MARGIN, REFERENCE, make_scene, random_turn
 from .shading import render_layer
 
 POSE_SECONDS = 1.2  # from one pose to the next; half of it is a rest
@@ -142,11 +142,11 @@ def _way(
         if (turn @ hand.elbow + centred[-1])[2] < NEAREST_ELBOW:
             return None
     boxes = [project_points(h.keypoints @ t.T + o, K) - middle for h, t, o in zip(hands, turns, centred, strict=True)]
-    room = middle - MARGIN * size / 224 - max(np.abs(box).max() for box in boxes)
+    room = middle - MARGIN * size / REFERENCE - max(np.abs(box).max() for box in boxes)
     if room < 0.1 * size:
         return None
     shifts = _swing(rng, times, 2) * room
-    offsets = [o + [x / focal * d, y / focal * d, 0] for o, (x, y), d in zip(centred, shifts, depths, strict=True)]
+    offsets = [o + np.array([x, y, 0]) * d / focal for o, (x, y), d in zip(centred, shifts, depths, strict=True)]
     uv = np.array([project_points(h.keypoints @ t.T + o, K) for h, t, o in zip(hands, turns, offsets, strict=True)])
     if uv.min() < 0 or uv.max() > size - 1:
         return None
