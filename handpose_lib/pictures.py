@@ -9,10 +9,12 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
+from torch import Tensor
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
@@ -98,6 +100,42 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = image.convert("RGB")
     image.getexif()[ORIENTATION] = turn
     return image
+
+
+def is_pillows(entry: Any) -> bool:
+    """Whether this is an image of Pillow's, or of something that behaves like one."""
+    return hasattr(entry, "convert") and hasattr(entry, "getexif")
+
+
+def as_array(entry: Any, name: str) -> np.ndarray:
+    """A picture in any of the forms that people have it in, as RGB uint8 (H, W, 3).
+
+    Args:
+        entry: a file, an RGB array (H, W, 3), a tensor (3, H, W), an image of Pillow's, or a function that returns one.
+        name: of the picture, for errors.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: it can't be used.
+    """
+    if callable(entry):
+        entry = entry()
+    if isinstance(entry, str | Path):
+        return read_picture(entry)
+    if is_pillows(entry):
+        entry = np.asarray(to_rgb(entry))
+    if isinstance(entry, Tensor):
+        entry = entry.detach().cpu().numpy()
+        entry = entry.transpose(1, 2, 0) if entry.ndim == 3 and entry.shape[0] == 3 else entry
+    if not isinstance(entry, np.ndarray):
+        raise TypeError(
+            f"{name} is a {type(entry).__name__}: "
+            "give a path, an array (H, W, 3), a tensor (3, H, W) or an image of Pillow's"
+        )
+    if entry.ndim != 3 or entry.shape[2] != 3 or 0 in entry.shape:
+        raise ValueError(f"{name} has the shape {entry.shape}: an RGB array is (H, W, 3), a tensor (3, H, W)")
+    if entry.dtype != np.uint8:
+        raise TypeError(f"{name} is {entry.dtype}: give uint8 from 0 to 255 (a float image from 0 to 1: times 255)")
+    return entry
 
 
 def decode_jpeg(data: bytes, longest: int | None = None) -> np.ndarray:

@@ -20,7 +20,7 @@ from handpose_lib.augment import normalize
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
-from handpose_lib.pictures import picture_files, read_picture, read_reduced, to_rgb
+from handpose_lib.pictures import as_array, is_pillows, picture_files, read_picture, read_reduced
 from handpose_lib.storage import bundled_file
 from handpose_lib.track import HandTracker, TrackedHand
 from handpose_lib.unet import evaluating
@@ -150,7 +150,7 @@ class HandPosePredictor:
         Returns:
             keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
         """
-        pixels = _picture(picture, "the frame")
+        pixels = as_array(picture, "the frame")
         if self.framing.crop:
             view = self.framing.around(keypoints[None], SMALLEST_BOX)
         else:
@@ -293,7 +293,7 @@ def _check_inside(corners: Tensor, pictures: Sequence[np.ndarray], factors: Tens
 
 def _entries(images: Any) -> list[Any]:
     """What was given, as a list of single pictures."""
-    single = isinstance(images, str | Path) or callable(images) or _is_pillows(images)
+    single = isinstance(images, str | Path) or callable(images) or is_pillows(images)
     single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:
@@ -322,32 +322,5 @@ def _resized(points: Tensor, factors: Tensor) -> Tensor:
 
 
 def _reduced(entry: Any, name: str) -> tuple[np.ndarray, tuple[float, float]]:
-    """As `_picture`, but large files are read small; with how much smaller in width and height."""
-    return read_reduced(entry) if isinstance(entry, str | Path) else (_picture(entry, name), (1.0, 1.0))
-
-
-def _is_pillows(entry: Any) -> bool:
-    """Whether this is an image of Pillow's, or of something that behaves like one."""
-    return hasattr(entry, "convert") and hasattr(entry, "getexif")
-
-
-def _picture(entry: Any, name: str) -> np.ndarray:
-    if callable(entry):
-        entry = entry()
-    if isinstance(entry, str | Path):
-        return read_picture(entry)
-    if _is_pillows(entry):
-        entry = np.asarray(to_rgb(entry))
-    if isinstance(entry, Tensor):
-        entry = entry.detach().cpu().numpy()
-        entry = entry.transpose(1, 2, 0) if entry.ndim == 3 and entry.shape[0] == 3 else entry
-    if not isinstance(entry, np.ndarray):
-        raise TypeError(
-            f"{name} is a {type(entry).__name__}: "
-            "give a path, an array (H, W, 3), a tensor (3, H, W) or an image of Pillow's"
-        )
-    if entry.ndim != 3 or entry.shape[2] != 3 or 0 in entry.shape:
-        raise ValueError(f"{name} has the shape {entry.shape}: an RGB array is (H, W, 3), a tensor (3, H, W)")
-    if entry.dtype != np.uint8:
-        raise TypeError(f"{name} is {entry.dtype}: give uint8 from 0 to 255 (a float image from 0 to 1: times 255)")
-    return entry
+    """As `as_array`, but large files are read small; with how much smaller in width and height."""
+    return read_reduced(entry) if isinstance(entry, str | Path) else (as_array(entry, name), (1.0, 1.0))

@@ -62,7 +62,7 @@ def render_clip(
         same = np.random.default_rng(look_seed)  # the same draws in every frame: skin, light and background stay
         scene = make_scene(hand, props, place, size)
         layer = render_layer(same, scene)
-        image = compose(np.random.default_rng(look_seed + 1), scene, layer, "sample", borders=False)
+        image = compose(np.random.default_rng(look_seed + 1), scene, layer, "evaluation", borders=False)
         noisy = image + NOISE * noise.standard_normal(image.shape, np.float32)
         yield ClipFrame(np.clip(noisy + 0.5, 0, 255).astype(np.uint8), scene.uv.astype(np.float32), time)
 
