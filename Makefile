@@ -29,7 +29,7 @@ $(SETUP): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } \
 		|| { rm -rf .venv; $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev]'
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev,export]'
 	touch $(SETUP)
 
 course: $(SETUP)

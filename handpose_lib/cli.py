@@ -1,4 +1,4 @@
-"""The command line: `handpose data | train | evaluate | predict | reproduce | bench | figures`.
+"""The command line: `handpose data | train | evaluate | predict | reproduce | bench | export | figures`.
 
 A command's module in `commands/` is imported when that command is asked for, so that `handpose --help` is quick.
 """
@@ -17,6 +17,7 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "predict": "keypoints of the hand in each of your photographs",
     "reproduce": "FreiHAND from its files to the per-keypoint table of its test rows",
     "bench": "measure the training engine here: ratios",
+    "export": "write a network as ONNX, which runs without PyTorch",
     "figures": "make the README's pictures and tables anew from the files in figures/",
 }
 

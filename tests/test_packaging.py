@@ -71,7 +71,7 @@ FLOORS = [
     {"unet", "stacked", "augment", "appearance", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},
-    {"plots"},
+    {"plots", "onnx_graph", "export"},
     {"recipes"},
     {"course"},
     {"bench", "figures", "answers"},

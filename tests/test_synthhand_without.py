@@ -19,12 +19,16 @@ def test_without_the_forearm_the_labels_stay_and_the_arm_goes():
 
 
 def test_without_lighting_the_skin_is_even():
-    spread = []
-    for without in ((), ("lighting",)):
-        hand = render_hand(8, 1, versions=["gs"], without=without)
-        skin = cv2.GaussianBlur(hand.images["gs"], (0, 0), 3)[hand.mask > 250].astype(float)
-        spread.append((skin.std(0) / skin.mean(0)).mean())
-    assert spread[1] < 0.6 * spread[0]
+    ratios = []
+    for index in range(12):
+        spread = []
+        for without in (("forearm",), ("forearm", "lighting")):
+            hand = render_hand(index, 1, image_size=112, versions=["gs"], without=without)
+            skin = cv2.GaussianBlur(hand.images["gs"], (0, 0), 1.5)[hand.mask > 250].astype(float)
+            spread.append((skin.std(0) / skin.mean(0)).mean())
+        if not hand.scene.props:  # a thing in the hand may have any colours
+            ratios.append(spread[1] / spread[0])
+    assert len(ratios) >= 4 and np.median(ratios) < 0.8 and max(ratios) < 0.9
 
 
 def test_without_photographs_no_photograph_is_opened(monkeypatch):

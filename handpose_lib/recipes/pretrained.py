@@ -2,7 +2,7 @@
 
     python -m handpose_lib.recipes.pretrained
 
-renders the hands (a quarter of an hour on two cores), trains on them in two stages (hours on a CPU), and writes
+renders the hands (a quarter of an hour on two cores), trains on them in three stages (many hours on a CPU), and writes
 
     data/weights/handpose.safetensors    the averaged weights of the best epoch, in 16 bits
     figures/weights_history.csv          how the training went
@@ -43,10 +43,12 @@ class Stage:
 
 
 # The first stage was still learning when its schedule ended. The second goes on with twice the hands, on a cosine of
-# its own (a warm restart: Loshchilov and Hutter, "SGDR", ICLR 2017), lower than the first, and with narrow targets.
+# its own (a warm restart: Loshchilov and Hutter, "SGDR", ICLR 2017), lower than the first, and with narrow targets. The
+# third is the network that is bundled: it takes the encoder of the second, for images of twice the side.
 STAGES = (
     Stage("weights", 14_000, PRESETS["weights"]),
     Stage("weights-2", 28_000, replace(PRESETS["weights"], epochs=5, learning_rate=1.5e-3, sigma_start=1.75)),
+    Stage("weights-3", 28_000, PRESETS["stacked"]),
 )
 
 
