@@ -112,6 +112,17 @@ def score_real(predictor: HandPosePredictor, folders: list[Path], leave_out: lis
     }  # fmt: skip
 
 
+def score_row(predictor: HandPosePredictor, name: str, folder: Path) -> dict:
+    """Scores on one folder of labelled photographs in a row of its own, called `name`."""
+    result = score(predictor, labelled_photographs(folder))
+    return {
+        "data": name, "images": result["images"], "scenes": result["scenes"],
+        "pck_0.2_bbox": result["pck_0.2_bbox"], "pck_0.1_bbox": result["pck_0.1_bbox"],
+        "interval": [result["low"], result["high"]], "epe": result["epe_px128"], "unit": "px of 128",
+        "how": f"whole pictures, no box, {predictor.passes} looks; {result['scenes']} scenes, 95 % interval over them",
+    }  # fmt: skip
+
+
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -119,6 +130,10 @@ def main() -> None:
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
     parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
+    parser.add_argument(
+        "--row", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"),
+        help="a folder of labelled photographs that is scored by itself, and what it is called",
+    )  # fmt: skip
     options = parser.parse_args()
     project = checkout_root()
     if project is None:
@@ -129,6 +144,7 @@ def main() -> None:
     rows = [score_rendered(predictor)]
     if options.real:
         rows.append(score_real(predictor, options.real, options.leave_out))
+    rows += [score_row(predictor, name, Path(folder)) for name, folder in options.row]
     report = {"rows": rows, "settings": {stage.name: stage.settings.to_json() for stage in STAGES}}
     with atomic_path(project / "figures" / "weights.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
