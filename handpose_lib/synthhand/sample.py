@@ -14,7 +14,7 @@ from ..checksums import differing, keep_checksums, read_checksums
 from ..storage import atomic_path, bundled_file, checkout_root, lock_for, user_cache
 from .dataset import write_dataset
 
-SAMPLE_SHA256 = "88e26bd59fb2c06c5328b55416f2c20d11c51c809abad79d9d460c7712ce196d"
+SAMPLE_SHA256 = "9485c23ae0ae52462ee87d28aa1cd42eda3f87a95d1d7912ef1c59734c03a7b6"
 SAMPLE_HANDS, SAMPLE_EVALUATION_HANDS, SAMPLE_QUALITY = 400, 32, 80
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
