@@ -1,32 +1,43 @@
-"""What `handpose predict` does: many picture files in, `keypoints.json` and drawings out, whatever some of them are."""
+"""What `handpose predict` does: many files in, keypoints and drawings out, whatever some of the files are.
 
+Pictures go into one `keypoints.json` and a drawing each; a video into a table (CSV), the same as JSON, and a film with
+the skeleton drawn in.
+"""
+
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from handpose_lib import plots
+from handpose_lib import pictures, plots, video
+from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import MOST_PIXELS_AT_ONCE, HandPosePredictor
 from handpose_lib.storage import atomic_path, make_folder
+from handpose_lib.track import Box, HandsTracker, TrackedHand
 
 DRAWN = 800  # px; a drawing shows no more
 
 
 def files_of(given: Sequence[Path], out: Path) -> list[Path]:
-    """The picture files that are meant by files and folders, each once, without those in `out`.
+    """The pictures and videos that are meant by files and folders, each once, without those in `out`.
 
     Raises:
-        ValueError: a folder without pictures, or `out` is itself a folder of pictures.
+        ValueError: a folder without any, or `out` is itself a folder of pictures.
     """
     if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
         raise ValueError(f"--out {out} is the folder of the pictures: the next run would take its drawings for hands")
-    return list(dict.fromkeys(file for path in given for file in picture_files(path, besides=out)))
+    meant = (*pictures.SUFFIXES, *video.SUFFIXES)
+    found = (picture_files(path, out, meant, "pictures or videos") for path in given)
+    return list(dict.fromkeys(file for files in found for file in files))
 
 
 def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path) -> tuple[int, list[str]]:
@@ -94,3 +105,90 @@ def _draw(picture: np.ndarray, keypoints: Tensor, title: str, path: Path) -> Non
         figure.savefig(path)
     finally:
         plt.close(figure)
+
+
+def answer_video(
+    file: Path, tracker: HandsTracker, out: Path, ending: str = ".mp4", boxes: Sequence[Box] | None = None
+) -> tuple[str, int]:
+    """Follows the hands through a video; writes NAME.csv, NAME.json and the film NAME_hands with the skeletons.
+
+    What is done is written in any case, after Ctrl-C too.
+
+    Args:
+        file: the video.
+        tracker: is told to forget other videos first.
+        out: folder; where it has answers on another video of this name, these are called NAME_2.
+        ending: of the film, see `VideoWriter`.
+        boxes: where the hands are in the first frame; see `HandsTracker`.
+
+    Returns:
+        The name of the answers, and in how many frames any hand was found.
+
+    Raises:
+        FileNotFoundError, ValueError: the video can't be read.
+    """
+    tracker.reset()
+    facts = video.video_facts(file)
+    name = _free_name(out, file)
+    rows: list[dict[str, Any]] = []
+    stopped = False
+    with atomic_path(out / f"{name}_hands{ending}") as temporary:
+        film = video.VideoWriter(temporary, facts.size, facts.fps)
+        try:
+            # disable=None: a bar on a terminal, nothing in a log.
+            for frame, time in tqdm(video.read_video(file), file.name, len(facts.times), disable=None, leave=False):
+                hands = tracker(frame, time, boxes if not rows else None)
+                rows.append({"frame": len(rows), "time": round(time, 6), "hands": [_plain(hand) for hand in hands]})
+                for hand in hands:
+                    if hand is not None:
+                        video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
+                film.write(frame, time)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            film.close()
+    about = {"video": str(file), "size": facts.size[::-1], "fps": round(facts.fps, 3), "tracker": tracker.to_json()}
+    with atomic_path(out / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(about | {"frames": rows}))
+    _write_table(rows, out / f"{name}.csv")
+    if stopped:
+        raise KeyboardInterrupt(f"stopped: {len(rows)} of {len(facts.times)} frames of {file} are done, see {out}")
+    return name, sum(any(row["hands"]) for row in rows)
+
+
+def _free_name(out: Path, file: Path) -> str:
+    """A name for the answers on a video: its own, with a number where another video's answers have that."""
+    for number in range(1, 10_000):
+        name = file.stem if number == 1 else f"{file.stem}_{number}"
+        try:
+            theirs = json.loads((out / f"{name}.json").read_text())["video"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return name
+        if theirs == str(file):
+            return name
+    raise ValueError(f"{out} holds too many answers on videos called {file.stem}: give another --out")
+
+
+def _plain(hand: TrackedHand | None) -> dict[str, Any] | None:
+    """A hand as JSON values; None where there is none."""
+    if hand is None:
+        return None
+    return {
+        "keypoints": hand.keypoints.numpy().round(2).tolist(),
+        "confidence": hand.confidence.numpy().round(3).tolist(),
+    }
+
+
+def _write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """One line per frame and hand; the cells of a hand that was not found are empty."""
+    names = [f"{keypoint}_{part}" for keypoint in KEYPOINT_NAMES for part in ("x", "y", "confidence")]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "time", "hand", *names])
+        for row in rows:
+            for number, hand in enumerate(row["hands"]):
+                cells = [""] * len(names)
+                if hand:
+                    values = zip(hand["keypoints"], hand["confidence"], strict=True)
+                    cells = [cell for point, sure in values for cell in (*point, sure)]
+                writer.writerow([row["frame"], row["time"], number, *cells])

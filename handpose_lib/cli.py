@@ -1,4 +1,4 @@
-"""The command line: `handpose data | train | evaluate | predict | reproduce | bench | export | figures`.
+"""The command line: `handpose data | train | evaluate | predict | camera | reproduce | bench | export | figures`.
 
 A command's module in `commands/` is imported when that command is asked for, so that `handpose --help` is quick.
 """
@@ -14,7 +14,8 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "data": "get, render and look at data sets",
     "train": "train a U-Net",
     "evaluate": "per-keypoint accuracy of a trained U-Net: a table and a plot",
-    "predict": "keypoints of the hand in each of your photographs",
+    "predict": "keypoints of the hands in your photographs and videos",
+    "camera": "the live picture of your camera with the skeleton of the hand",
     "reproduce": "FreiHAND from its files to the per-keypoint table of its test rows",
     "bench": "measure the training engine here: ratios",
     "export": "write a network as ONNX, which runs without PyTorch",

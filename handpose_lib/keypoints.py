@@ -26,6 +26,12 @@ FINGERS: dict[str, tuple[int, ...]] = {
     "pinky": (17, 18, 19, 20),
 }
 
+# Okabe and Ito's colours, which remain apart with any colour vision; one per finger, the wrist is grey.
+FINGER_COLOURS: dict[str, str] = dict(
+    zip(FINGERS, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True)
+)
+WRIST_COLOUR = "#888888"
+
 # (parent, child): from the wrist to each finger's first joint, then joint by joint to its tip.
 BONES: tuple[tuple[int, int], ...] = tuple(
     bone for finger in FINGERS.values() for bone in zip((0, *finger), finger, strict=False)

@@ -7,7 +7,7 @@ the damage can only be noticed by a checksum: `freihand` compares those of the s
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,9 @@ def _codes_of_zeros(tables: bytes) -> Iterator[tuple[int, int]]:
         place += 17 + count
 
 
-def picture_files(path: str | Path, besides: Path | None = None) -> list[Path]:
+def picture_files(
+    path: str | Path, besides: Path | None = None, suffixes: Sequence[str] = SUFFIXES, what: str = "pictures"
+) -> list[Path]:
     """The file itself, or the pictures in a folder and the folders in it, sorted by name.
 
     Hidden files are passed over (macOS keeps a `._x.jpg` beside the photograph `x.jpg` on other disks).
@@ -215,6 +217,7 @@ def picture_files(path: str | Path, besides: Path | None = None) -> list[Path]:
     Args:
         path: a file or a folder.
         besides: a folder to leave out, such as the one that drawings go to.
+        suffixes: of the files that are meant, and `what` they are.
 
     Raises:
         ValueError: a folder without any picture.
@@ -226,10 +229,10 @@ def picture_files(path: str | Path, besides: Path | None = None) -> list[Path]:
     found = []
     for file in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
+        if hidden or file.suffix.lower() not in suffixes or not file.is_file():
             continue
         if left_out is None or not file.resolve().is_relative_to(left_out):
             found.append(file)
     if not found:
-        raise ValueError(f"{path} holds no pictures ({', '.join(SUFFIXES)}): give files, or another folder")
+        raise ValueError(f"{path} holds no {what} ({', '.join(suffixes)}): give files, or another folder")
     return found

@@ -18,11 +18,8 @@ from matplotlib.figure import Figure
 
 from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
-from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
+from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 
-# Okabe and Ito's colours, which remain apart with any colour vision; one per finger, the wrist is grey.
-FINGER_COLOURS = dict(zip(FINGERS, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True))
-WRIST_COLOUR = "#888888"
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
 
 

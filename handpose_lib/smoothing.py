@@ -43,6 +43,10 @@ class OneEuro:
         self.min_cutoff, self.beta, self.speed_cutoff = min_cutoff, beta, speed_cutoff
         self.reset()
 
+    def to_json(self) -> dict[str, float]:
+        """The filter's values, in Hz, as plain JSON values."""
+        return {"min_cutoff": self.min_cutoff, "beta": self.beta, "speed_cutoff": self.speed_cutoff}
+
     def reset(self) -> None:
         """Forget what was before, as for another hand or after a cut."""
         self._last: tuple[Tensor, Tensor, float] | None = None

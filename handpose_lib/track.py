@@ -11,7 +11,7 @@ answer is enough, until the network is no longer sure of what it sees there; the
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -132,15 +132,25 @@ class HandsTracker:
     ):
         if max_hands < 1:
             raise ValueError(f"max_hands is {max_hands}, it must be at least 1")
+        self.predictor, self.threshold, self.smoothing = predictor, threshold, smoothing
         self._trackers = [HandTracker(predictor, threshold, deepcopy(smoothing)) for _ in range(max_hands)]
         self.reset()
 
     def reset(self) -> None:
-        """Forget the hands, as for another video."""
+        """Forget the hands and the time, as for another video."""
+        self._clock = Clock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the hands, as after a cut: all are searched for in the next frame."""
         for tracker in self._trackers:
             tracker.reset()
-        self._clock = Clock()
         self._until_search = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """How hands are followed, as plain JSON values."""
+        smoothing = None if self.smoothing is None else self.smoothing.to_json()
+        return {"max_hands": len(self._trackers), "threshold": self.threshold, "smoothing": smoothing}
 
     def __call__(
         self, frame: np.ndarray, time: float | None = None, boxes: Sequence[Box] | None = None

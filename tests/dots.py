@@ -36,14 +36,16 @@ def draw_dots(hands: list[np.ndarray], size: tuple[int, int], radius: int = 4) -
     return image
 
 
-def film_of_dots(frames: int, size: tuple[int, int] = (240, 320)) -> tuple[list[np.ndarray], np.ndarray]:
+def film_of_dots(
+    frames: int, size: tuple[int, int] = (240, 320), radius: int = 4
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Frames of one hand that moves and turns, and its keypoints (T, 21, 2)."""
     height, width = size
     hands = [
         hand_of_dots((width / 2 + 0.2 * width * np.sin(t / 9), height / 2), 0.45 * height, 40 * np.sin(t / 13))
         for t in range(frames)
     ]
-    return [draw_dots([hand], size) for hand in hands], np.array(hands)
+    return [draw_dots([hand], size, radius) for hand in hands], np.array(hands)
 
 
 class DotNet(nn.Module):

@@ -66,7 +66,7 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 FLOORS = [
     {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory", "smoothing"},
-    {"framing", "cache", "zips", "track"},
+    {"framing", "cache", "zips", "track", "video"},
     {"download", "trusted", "annotations"},
     {"unet", "stacked", "augment", "appearance", "freihand", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},

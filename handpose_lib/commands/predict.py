@@ -1,27 +1,99 @@
-"""`handpose predict`: keypoints of the hand in each photograph, as JSON and drawn."""
+"""`handpose predict`: keypoints of the hands in photographs and videos, as files and drawn."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from handpose_lib.answers import answer_files, files_of
+from handpose_lib.answers import answer_files, answer_video, files_of
 from handpose_lib.devices import pick_device
 from handpose_lib.predict import HandPosePredictor
+from handpose_lib.smoothing import OneEuro
+from handpose_lib.track import LOST, HandsTracker
+from handpose_lib.video import CODECS, is_video
+
+EXAMPLES = """examples:
+  handpose predict holiday.jpg scans/ --out answers
+  handpose predict waving.mp4 --out answers --max-hands 2
+  handpose predict waving.webm --out answers --film .webm --no-smooth
+"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose predict`."""
-    parser.add_argument("images", type=Path, nargs="+", help="picture files, or folders of them")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("files", type=Path, nargs="+", help="pictures, videos, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for keypoints, drawings and films")
+    add_network_options(parser)
+    videos = parser.add_argument_group("videos")
+    add_tracking_options(videos)
+    videos.add_argument("--film", choices=CODECS, default=".mp4", help="its ending (default: .mp4; browsers: .webm)")
+    videos.add_argument(
+        "--box", type=float, nargs=4, action="append", metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="where a hand is in the first frame, px; once per hand",
+    )  # fmt: skip
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Which network looks, and where it runs."""
     parser.add_argument("--weights", type=Path, help="best.safetensors of a run (default: the bundled weights)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for keypoints.json and the drawn pictures")
+
+
+def add_tracking_options(parser: argparse._ActionsContainer) -> None:
+    """How hands are followed from frame to frame."""
+    parser.add_argument("--max-hands", type=int, default=1, help="how many hands may be followed (default: 1)")
+    parser.add_argument(
+        "--threshold", type=float, default=LOST, help=f"mean confidence below which a hand is lost (default: {LOST})"
+    )
+    parser.add_argument(
+        "--no-smooth", action="store_true", help="leave out the One-Euro filter, which takes out jitter"
+    )
+
+
+def tracker_of(options: argparse.Namespace) -> HandsTracker:
+    """The tracker that the options ask for."""
+    predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
+    return HandsTracker(predictor, options.max_hands, options.threshold, None if options.no_smooth else OneEuro())
 
 
 def run(options: argparse.Namespace) -> None:
     """Find and draw the hands; what can't be read is left out and said at the end."""
     out = options.out.expanduser()
-    files = files_of(options.images, out)
-    predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
-    count, failures = answer_files(files, predictor, out)
-    print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
+    files = files_of(options.files, out)
+    pictures, videos = [f for f in files if not is_video(f)], [f for f in files if is_video(f)]
+    if options.box and len(videos) != 1:
+        raise ValueError(f"--box says where hands are in one video's first frame, and {len(videos)} were given")
+    tracker = tracker_of(options)
+    failures: list[str] = []
+    if pictures:
+        count, failures = answer_files(pictures, tracker.predictor, out)
+        print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
+    done = _answer_videos(videos, tracker, options, failures)
     if failures:
-        raise ValueError(f"{len(failures)} pictures left out: {'; '.join(failures)}")
+        kind = "pictures" if not videos else "videos" if not pictures else "files"
+        raise ValueError(f"{len(failures)} {kind} left out: {'; '.join(failures)}")
+    silent = [str(file) for file, found in done.items() if not found]
+    if silent:
+        raise ValueError(
+            f"no hand was found in {', '.join(silent)}: is one in the picture, not too small and not too dark? "
+            f"Otherwise try a --threshold below {options.threshold:g}, or say where it is with --box"
+        )
+
+
+def _answer_videos(
+    videos: Sequence[Path], tracker: HandsTracker, options: argparse.Namespace, failures: list[str]
+) -> dict[Path, int]:
+    """In how many frames of each video a hand was found; adds what can't be read to `failures`."""
+    done = {}
+    for file in videos:
+        try:
+            name, done[file] = answer_video(file, tracker, options.out.expanduser(), options.film, options.box)
+        except (OSError, ValueError) as error:
+            failures.append(str(error))
+            continue
+        print(
+            f"{file}: a hand in {done[file]} frames; keypoints in {name}.csv and {name}.json (px of the video), "
+            f"film {name}_hands{options.film} in {options.out}"
+        )
+    return done

@@ -1,0 +1,231 @@
+"""Videos in and out: frames with the stream's own times, a film with the skeleton drawn in.
+
+OpenCV brings what decodes H.264, VP8, VP9, MPEG-4 and Motion JPEG. It opens AV1 and then has no frame of it; those
+frames come through PyAV where that is installed. A browser's recording tells a wrong number of frames per second, and
+none that it has; so nothing here rests on what a file says about itself but on the time of each frame.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
+SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
+FRAME_SECONDS = 1 / 30  # between frames whose stream tells no time
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints are told as one sentence, here
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file's name ends as those of videos do."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is true of a video, found by decoding it once."""
+
+    times: tuple[float, ...]  # s, of each frame
+    size: tuple[int, int]  # (H, W) px, as viewers show it
+
+    @property
+    def fps(self) -> float:
+        """Frames per second: one divided by the median time between two frames, within what a film may have."""
+        steps = np.diff(self.times)
+        return float(np.clip(1 / np.median(steps), SLOWEST, FASTEST)) if len(steps) else 1 / FRAME_SECONDS
+
+
+def video_facts(path: str | Path) -> VideoFacts:
+    """The times of all frames and their size.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_video`.
+    """
+    times, size = [], (0, 0)
+    for frame, time in read_video(path):
+        times.append(time)
+        size = frame.shape[:2]
+    return VideoFacts(tuple(times), size)
+
+
+def read_video(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames of a video, RGB uint8 (H, W, 3), turned as viewers show them, each with its time in seconds.
+
+    Times begin where the stream lets them begin, and rise from frame to frame.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it is no video, or none of its frames can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, not a video" if path.is_dir() else f"{path} is not there")
+    with quiet():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        opened = capture.isOpened()
+        first = opened and capture.grab()
+    try:
+        if not first:
+            yield from _rising(_by_pyav(path, _codec(capture) if opened else ""))
+            return
+        yield from _rising(_by_opencv(capture))
+    finally:
+        capture.release()
+
+
+def _by_opencv(capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames from the one that was grabbed last."""
+    grabbed = True
+    while grabbed:
+        whole, image = capture.retrieve()
+        if whole:
+            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        grabbed = capture.grab()
+
+
+def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames that OpenCV could not decode, where PyAV is installed and can; otherwise one sentence."""
+    what = f"its codec is {codec}" if codec else "it is damaged, or no video"
+    todo = "convert it to H.264 (`ffmpeg -i IN -c:v libx264 OUT.mp4`)"
+    try:
+        import av
+    except ImportError:
+        todo = f"install PyAV (`pip install av`), or {todo}" if codec else "play it to see, and save it anew"
+        raise ValueError(f"OpenCV decodes no frame of {path} ({what}): {todo}") from None
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # anti-clockwise, both
+                yield np.ascontiguousarray(turned), float(frame.time or 0)
+                count += 1
+    except (av.error.FFmpegError, IndexError) as error:
+        if not count:
+            raise ValueError(f"neither OpenCV nor PyAV decodes a frame of {path} ({error}; {what}): {todo}") from error
+    if not count:
+        raise ValueError(f"{path} has no frames: play it to see, and save it anew")
+
+
+def _rising(frames: Iterable[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, float]]:
+    """Frames whose time does not rise, of streams that tell none, come a thirtieth of a second after the one before."""
+    last: float | None = None
+    for image, time in frames:
+        if last is not None and not time > last:
+            time = last + FRAME_SECONDS
+        yield image, time
+        last = time
+
+
+def _codec(capture: cv2.VideoCapture) -> str:
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    name = code.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+    name = name if name.isprintable() else ""
+    return {"av01": "AV1", "hvc1": "H.265", "hev1": "H.265", "hevc": "H.265"}.get(name.lower(), name)
+
+
+class VideoWriter:
+    """Writes a film with a fixed number of frames per second, of pictures that have times of their own.
+
+    A picture stays until the next one's time has come, so that the film lasts as long as what was filmed.
+
+    Args:
+        path: its ending decides the codec: `.mp4` MPEG-4 (most players), `.webm` VP8 (browsers and notebooks), `.avi`
+            Motion JPEG.
+        size: (H, W) of the pictures, px; a side that is odd loses its last pixel.
+        fps: frames per second.
+
+    Raises:
+        ValueError: another ending, or this OpenCV lacks the codec.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int], fps: float):
+        path = Path(path)
+        codec = CODECS.get(path.suffix.lower())
+        if codec is None:
+            raise ValueError(f"{path} is no name of a video that can be written: end it in {', '.join(CODECS)}")
+        self.fps, self._size = fps, (size[0] // 2 * 2, size[1] // 2 * 2)
+        with quiet():
+            self._writer = cv2.VideoWriter(
+                str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, self._size[::-1]
+            )
+        if not self._writer.isOpened():
+            raise ValueError(
+                f"{path} can't be written: this OpenCV has no encoder for {codec}, or the folder takes no files; "
+                f"choose another ending ({', '.join(CODECS)}) or another folder"
+            )
+        self._first: float | None = None
+        self._waiting: np.ndarray | None = None
+        self._written = 0
+
+    def write(self, image: np.ndarray, time: float) -> None:
+        """Adds a picture, RGB uint8 (H, W, 3), that is shown from `time` in seconds on."""
+        if self._first is None:
+            self._first = time
+        self._write_until(round((time - self._first) * self.fps))
+        self._waiting = cv2.cvtColor(image[: self._size[0], : self._size[1]], cv2.COLOR_RGB2BGR)
+
+    def _write_until(self, count: int) -> None:
+        while self._waiting is not None and self._written < count:
+            self._writer.write(self._waiting)
+            self._written += 1
+
+    def close(self) -> None:
+        """Writes the last picture and ends the file."""
+        self._write_until(self._written + 1)
+        self._writer.release()
+
+
+def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, confidence: np.ndarray) -> None:
+    """Draws a hand's bones and joints into a picture, RGB uint8 (H, W, 3); what the network is unsure of is thinner.
+
+    Args:
+        image: it is changed.
+        keypoints: (21, 2) px of it.
+        confidence: (21,) from 0 to 1.
+    """
+    length = float(np.ptp(keypoints, axis=0).max())
+    thick = int(np.clip(length / 45, 1, 12))
+    points = np.clip(keypoints, -9999, 9999)
+    colours = {k: _rgb(FINGER_COLOURS[name]) for name, finger in FINGERS.items() for k in finger}
+    for start, end in BONES:
+        width = thick if min(confidence[start], confidence[end]) >= 0.5 else max(1, thick // 2)
+        ends = [tuple(np.round(points[k] * 8).astype(int).tolist()) for k in (start, end)]
+        cv2.line(image, *ends, (0, 0, 0), width + 2, cv2.LINE_AA, shift=3)
+        cv2.line(image, *ends, colours[end], width, cv2.LINE_AA, shift=3)
+    for k, point in enumerate(points):
+        place = tuple(np.round(point * 8).astype(int).tolist())
+        radius = 8 * (thick + 1)
+        filled = -1 if confidence[k] >= 0.5 else 1
+        cv2.circle(image, place, radius, colours.get(k, _rgb(WRIST_COLOUR)), filled, cv2.LINE_AA, shift=3)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    """`#RRGGBB` as three numbers."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lets nothing be written to stderr: FFmpeg and OpenCV write there whatever one tells them."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no such thing here
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
