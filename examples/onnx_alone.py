@@ -92,6 +92,7 @@ def main(model: str, picture: str, out: str) -> None:
     keypoints, confidence = Hand(model).find(np.ascontiguousarray(image[..., ::-1]))
     for start, end in BONES:
         ends = [tuple(round(16 * float(v)) for v in keypoints[k]) for k in (start, end)]
+        cv2.line(image, *ends, (0, 0, 0), 4, cv2.LINE_AA, shift=4)  # a dark edge: it stands out on any background
         cv2.line(image, *ends, (255, 200, 0), 2, cv2.LINE_AA, shift=4)
     cv2.imwrite(out, image)
     print(json.dumps({"keypoints": keypoints.round(2).tolist(), "confidence": confidence.round(3).tolist()}))

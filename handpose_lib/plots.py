@@ -2,6 +2,22 @@
 
 Each function draws on axes that it is given or makes, and returns the figure, so that a notebook shows it and a
 program can save it.
+
+Conventions, the same in every picture of the course, in what `handpose predict` draws, and in videos:
+
+- *Place.* A keypoint (x, y) is in pixels of the picture under it; a pixel's centre has whole-number coordinates.
+- *Colour.* One colour per finger (`FINGER_COLOURS`), grey for the wrist. A bone has the colour of its finger, so a
+  finger that is taken for its neighbour shows at once. The colours remain apart with any colour vision, and bars have
+  a hatch per finger besides.
+- *Outline.* Bones and joints have a thin dark edge, so that they stand out on skin, on white and on black. Their width
+  follows the size of the picture on the page.
+- *Prediction and truth.* What is predicted is in colour. The truth is white and thin, and lies under it with hollow
+  joints (`draw_hand(truth=...)`). A keypoint that counts as missed, because it is further from its truth than a fifth
+  of the true box's longer side, is tied to it by a dotted line. Where the two would tangle, each gets a picture of its
+  own, both in the fingers' colours: `image_grid(truths=..., apart=True)` shows the truth below the prediction.
+- *Occlusion.* Joints that can be seen are circles, those that can't are crosses.
+- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. The number at a bar is its height.
+- *Files.* Line drawings are stored as PNG, photographs as JPEG.
 """
 
 import itertools
@@ -14,12 +30,15 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 
+DARK = "#1A1A1A"  # the edge of bones and joints
+MISSED = 0.2  # of the longer side of the true keypoints' box: what PCK@0.2 counts as missed
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
 
 
@@ -57,7 +76,8 @@ def draw_hand(
 ) -> Figure:
     """An image (3, H, W) or (H, W, 3), uint8 or in [0, 1], with keypoints (21, 2) in its pixels.
 
-    `truth` (21, 2) is drawn as hollow circles, with a line to each keypoint; `numbers` writes the keypoints' indices.
+    `truth` (21, 2) is drawn under them in white, with a dotted line to each keypoint that is missed (see the
+    conventions above); `numbers` writes the keypoints' indices.
     """
     if ax is None:
         ax = plt.subplots(figsize=(3.2, 3.2))[1]
@@ -73,27 +93,47 @@ def draw_hand(
     sns.despine(ax=ax, left=True, bottom=True)
     if keypoints is not None:
         points = np.asarray(keypoints)
-        for start, end in BONES:
-            ax.plot(*points[[start, end]].T, color=keypoint_colour(end), linewidth=1.6, alpha=0.9)
-        ax.scatter(
-            *points.T,
-            s=14,
-            c=[keypoint_colour(k) for k in range(len(points))],
-            edgecolors="white",
-            linewidths=0.6,
-            zorder=3,
-        )
+        draw_skeleton(ax, points)
         if numbers:
             for number, (x, y) in enumerate(points):
                 ax.annotate(str(number), (x, y), (3, 3), textcoords="offset points", fontsize=7, color="white",
                             bbox={"boxstyle": "round,pad=0.1", "fc": "black", "ec": "none", "alpha": 0.55})  # fmt: skip
     if truth is not None:
         true = np.asarray(truth)
+        draw_skeleton(ax, true, truth=True)
         if keypoints is not None:
-            for pair in zip(true, points, strict=True):
-                ax.plot(*np.array(pair).T, color="white", linewidth=0.8)
-        ax.scatter(*true.T, s=22, facecolors="none", edgecolors="white", linewidths=1.0, zorder=4)
+            missed = np.linalg.norm(points - true, axis=1) >= MISSED * np.ptp(true, axis=0).max()
+            ties = np.stack([true, points], 1)[missed]
+            ax.add_collection(LineCollection(ties, colors="black", linewidths=1.8, zorder=2.6))
+            ax.add_collection(LineCollection(ties, colors="white", linewidths=1.0, linestyles=":", zorder=2.6))
     return ax.figure
+
+
+def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | None = None) -> None:
+    """Bones and joints of a hand, with a dark edge, on axes that show its picture.
+
+    Args:
+        ax: axes in the picture's pixels.
+        keypoints: (21, 2) px.
+        truth: white, thin, with hollow joints, and under what is drawn in colour.
+        width: of a bone, in points (1/72 inch); the default follows the size of the axes.
+    """
+    points = np.asarray(keypoints)
+    if width is None:
+        inches = ax.get_window_extent().width / ax.figure.dpi
+        width = float(np.clip(0.85 * inches, 0.9, 3.5))
+    width, layer = (0.6 * width, 2.2) if truth else (width, 2.8)
+    colours = ["white" if truth else keypoint_colour(k) for k in range(len(points))]
+    edge, size = 0.5 + 0.25 * width, (2.4 * width) ** 2
+    if truth:
+        ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors=DARK, linewidths=width + edge, zorder=layer)
+        ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors="white", linewidths=width, zorder=layer + 0.2)
+    else:
+        ax.scatter(*points.T, s=size, c=colours, edgecolors=DARK, linewidths=edge, zorder=layer + 0.3)
+    bones = points[np.array(BONES)]  # (20, 2, 2)
+    ax.add_collection(LineCollection(bones, colors=DARK, linewidths=width + 2 * edge, capstyle="round", zorder=layer))
+    ends = [colours[end] for _, end in BONES]
+    ax.add_collection(LineCollection(bones, colors=ends, linewidths=width, capstyle="round", zorder=layer + 0.1))
 
 
 def image_grid(
@@ -104,22 +144,38 @@ def image_grid(
     columns: int = 4,
     side: float = 2.2,
     close: bool = False,
+    apart: bool = False,
 ) -> Figure:
-    """Several images side by side, each as `draw_hand` draws it; `close`: only the square that holds the points."""
-    rows = -(-len(images) // columns)
+    """Several images side by side, each as `draw_hand` draws it.
+
+    Args:
+        images: as `draw_hand` takes them; `keypoints`, `titles` and `truths` hold one entry per image.
+        columns: images in a row.
+        side: of an image, in inches.
+        close: show only the square that holds the points.
+        apart: the truth below the prediction, in a picture of its own, and not under it.
+    """
+    apart = apart and keypoints is not None and truths is not None
+    lines = -(-len(images) // columns)
+    rows = lines * (1 + apart)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * side, rows * side), squeeze=False)
-    for ax in axes.flat[len(images) :]:
+    for ax in axes.flat:
         ax.set_visible(False)
-    for i, (image, ax) in enumerate(zip(images, axes.flat, strict=False)):
-        draw_hand(
-            image,
-            None if keypoints is None else keypoints[i],
-            ax,
-            None if titles is None else titles[i],
-            None if truths is None else truths[i],
-        )
-        if close:
-            _show_square(ax, np.concatenate([np.asarray(p[i]) for p in (keypoints, truths) if p is not None]))
+    for i, image in enumerate(images):
+        line, column = divmod(i, columns)
+        title = None if titles is None else titles[i]
+        points = None if keypoints is None else keypoints[i]
+        true = None if truths is None else truths[i]
+        shown = [np.asarray(p) for p in (points, true) if p is not None]
+        pictures = [(points, None, title), (true, None, "")] if apart else [(points, true, title)]
+        for k, (drawn, below, name) in enumerate(pictures):
+            ax = axes[line * len(pictures) + k, column]
+            ax.set_visible(True)
+            draw_hand(image, drawn, ax, name, below)
+            if close:
+                _show_square(ax, np.concatenate(shown))
+            if apart and column == 0:
+                ax.set_ylabel(("predicted", "true")[k])
     return figure
 
 
@@ -213,8 +269,10 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
     return figure
 
 
-def worst_cases(report: Report, images: Sequence[Any] | Mapping[int, Any], count: int = 8, columns: int = 4) -> Figure:
-    """The items with the largest errors: prediction in colour, truth as hollow circles.
+def worst_cases(
+    report: Report, images: Sequence[Any] | Mapping[int, Any], count: int = 8, columns: int = 4, apart: bool = False
+) -> Figure:
+    """The items with the largest errors: what was predicted over the truth, or with `apart` the truth below it.
 
     `images` are the data set's, or those of `report.worst(count)` by their number.
     """
@@ -223,4 +281,4 @@ def worst_cases(report: Report, images: Sequence[Any] | Mapping[int, Any], count
         f"{report.versions[i]} {report.ids[i]}: {report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]
     predictions, targets = report.predictions[chosen].numpy(), report.targets[chosen].numpy()
-    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, close=True)
+    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, close=True, apart=apart)

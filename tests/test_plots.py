@@ -3,6 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
@@ -10,7 +12,7 @@ matplotlib.use("Agg")
 from handpose_lib import plots
 from handpose_lib.evaluate import Report, make_report, mean_hand
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.keypoints import BONES, KEYPOINT_NAMES
 
 
 @pytest.fixture
@@ -66,3 +68,37 @@ def test_a_close_look_is_a_square_on_the_image_that_holds_all_points():
     assert left >= -0.5 and bottom <= 99.5, "the square leaves the image"
     both = np.concatenate([points, truth])
     assert (both >= (left, top)).all() and (both <= (right, bottom)).all()
+
+
+def test_bones_have_a_dark_edge_and_the_truth_lies_under_the_prediction():
+    points = np.stack([np.linspace(5, 15, 21), np.linspace(4, 16, 21)], -1)
+    image = np.full((20, 20, 3), 255, np.uint8)
+    ax = plots.draw_hand(image, points, truth=points + 0.1).axes[0]
+    bones = [c for c in ax.collections if isinstance(c, LineCollection) and len(c.get_segments()) == len(BONES)]
+    edge, colour, true_edge, white = bones
+    assert edge.get_linewidth()[0] > colour.get_linewidth()[0] > white.get_linewidth()[0]
+    assert edge.get_zorder() < colour.get_zorder() and true_edge.get_zorder() < white.get_zorder() < edge.get_zorder()
+    assert np.allclose(edge.get_color()[0], to_rgba(plots.DARK)) and np.allclose(white.get_color(), 1)
+    assert np.allclose(colour.get_color()[3], to_rgba(plots.keypoint_colour(BONES[3][1])))
+
+
+@pytest.mark.parametrize(("away", "ties"), [(0.19, 0), (0.21, 1)])
+def test_a_missed_keypoint_is_tied_to_its_truth(away: float, ties: int):
+    truth = np.stack([np.linspace(0, 100, 21), np.linspace(0, 40, 21)], -1)
+    points = truth.copy()
+    points[8, 1] += away * 100
+    ax = plots.draw_hand(np.zeros((120, 120, 3), np.uint8), points, truth=truth).axes[0]
+    dotted = [c for c in ax.collections if isinstance(c, LineCollection) and c.get_linestyles()[0][1] is not None]
+    assert [len(c.get_segments()) for c in dotted] == [ties]
+
+
+def test_a_truth_apart_is_a_picture_below_with_the_same_limits():
+    image = np.zeros((100, 140, 3), np.uint8)
+    points = np.stack([np.linspace(2, 30, 21), np.linspace(60, 97, 21)], -1)
+    given = {"keypoints": [points] * 3, "truths": [points + 20] * 3, "titles": list("abc")}
+    figure = plots.image_grid([image] * 3, **given, columns=2, close=True, apart=True)
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in shown] == ["a", "b", "", "", "c", ""]
+    assert [ax.get_ylabel() for ax in shown] == ["predicted", "", "true", "", "predicted", "true"]
+    assert np.allclose(shown[2].collections[0].get_offsets(), points + 20)
+    assert shown[0].get_xlim() == shown[2].get_xlim() and shown[0].get_ylim() == shown[2].get_ylim()

@@ -79,8 +79,7 @@ def contact_sheet(images: Sequence[Any], keypoints: Sequence[Any] | None = None,
     for number, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         ax.imshow(image)
         if keypoints is not None:
-            for start, end in plots.BONES:
-                ax.plot(*np.asarray(keypoints[number])[[start, end]].T, color=plots.keypoint_colour(end), linewidth=0.9)
+            plots.draw_skeleton(ax, keypoints[number], width=0.9)
         ax.set_xlim(-0.5, image.shape[1] - 0.5)
         ax.set_ylim(image.shape[0] - 0.5, -0.5)
     return figure
