@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures lint format clean help
+.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures site lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
 	@echo "make figures    draw the README's pictures and tables anew from the files in figures/"
+	@echo "make site       README, chapters as stored, glossary and API reference as static pages in build/site"
 	@echo "make lint       ruff on modules and notebooks; make format mends what it can"
 	@echo "make clean      remove .venv and runs/"
 
@@ -29,7 +30,7 @@ $(SETUP): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } \
 		|| { rm -rf .venv; $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev,export]'
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev,docs,export]'
 	touch $(SETUP)
 
 course: $(SETUP)
@@ -74,6 +75,11 @@ notebooks: $(SETUP)
 
 figures: $(SETUP)
 	$(BIN)/handpose figures
+
+# Nothing is executed: chapters are shown as they are stored. What `make web` put together becomes the demo.
+site: $(SETUP)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs -d build/doctrees . build/site
+	@echo "the site's first page: build/site/index.html"
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

@@ -1,0 +1,147 @@
+"""The site: README, chapters as they are stored, glossary and API reference as static pages, by `make site`.
+
+The source folder is the repository itself, so that a link from one page to another is the same on GitHub and here.
+Nothing is executed, and no page loads anything from elsewhere: MathJax is copied into the site, and the Colab badge,
+which the notebooks take from Colab, is replaced by a picture of our own.
+"""
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the API pages are of this very checkout
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+
+project = "Hand pose in PyTorch"
+author = "the authors of handpose_lib"
+release = PROJECT["version"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+root_doc = "README"
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md", "notebooks/[0-9][0-9]_*.ipynb"]
+include_patterns += ["data/README.md", "data/weights/README.md", "handpose_lib/synthhand/*.md"]
+exclude_patterns = [".*", "build", "runs", "dist", "data/*/training", "**/node_modules", "docs/_static"]
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 4  # as GitHub names them
+nb_execution_mode = "off"  # what is stored is shown
+nb_merge_streams = True
+default_role = "code"  # docstrings write code between single backticks
+python_maximum_signature_line_length = 88
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/hand.svg"
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "repository_url": REPOSITORY,
+    "repository_branch": "main",
+    "use_repository_button": True,
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+}
+mathjax_path = "mathjax/tex-chtml.js"
+MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
+
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+PAGES = """
+```{toctree}
+:hidden:
+:caption: Chapters
+:glob:
+
+notebooks/*
+```
+
+```{toctree}
+:hidden:
+:caption: Reference
+
+docs/glossary
+docs/api/index
+data/weights/README
+data/README
+docs/demo
+CONTRIBUTING
+```
+"""
+
+
+def github_anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading, and so does this site."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def for_the_site(notebook: dict) -> dict:
+    """A chapter with our own badge, contents that lead to this site's anchors, and what the tests check folded."""
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text = text.replace(BADGE, "../docs/_static/colab-badge.svg")
+            cell["source"] = re.sub(r"\]\(#([^)\s]+)\)", lambda link: f"](#{github_anchor(link[1])})", text)
+        elif "checks" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("hide-cell")
+    return notebook
+
+
+def automodule(name: str, page: str = "") -> str:
+    """The heading and the reference of one module."""
+    return f"\n## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+
+
+def remaining_modules() -> list[str]:
+    """Modules that no page in `docs/api/` names, those with exercises' checks and chapters' figures left out."""
+    named = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    files = sorted((ROOT / "handpose_lib").rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    names = [name for name in names if not re.search(r"\.(chapter\d+|figures_ch\d+)$|^handpose_lib$", name)]
+    return [name for name in names if not re.search(rf"automodule:: {re.escape(name)}$", named, re.MULTILINE)]
+
+
+def prepare(app: Sphinx, page: str, source: list[str]) -> None:
+    """What differs between a page on GitHub and here."""
+    if page == "README":
+        source[0] += PAGES
+    elif page.startswith("notebooks/"):
+        source[0] = json.dumps(for_the_site(json.loads(source[0])))
+    elif page == "docs/api/more":
+        source[0] += "".join(map(automodule, remaining_modules()))
+    elif page == "docs/demo" and (ROOT / "build" / "web" / "index.html").is_file():
+        source[0] = source[0].split("<!-- without -->")[0] + "\n[Open the demo](demo/index.html)\n"
+
+
+def finish(app: Sphinx, failure: Exception | None) -> None:
+    """A first page that servers find, MathJax, and the demo."""
+    if failure:
+        return
+    out = Path(app.outdir)
+    shutil.copyfile(out / "README.html", out / "index.html")
+    package = Path(find_spec("sphinx-mathjax-offline").submodule_search_locations[0])
+    for part in MATHJAX_PARTS:
+        source, target = package / "static" / "mathjax" / part, out / "_static" / "mathjax" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
+    if (ROOT / "build" / "web" / "index.html").is_file():
+        shutil.copytree(ROOT / "build" / "web", out / "docs" / "demo", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("source-read", prepare)
+    app.connect("build-finished", finish)
