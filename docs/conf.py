@@ -60,6 +60,11 @@ mathjax_path = "mathjax/tex-chtml.js"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+DEMO_LINK = """
+<p><a href="demo/index.html">Open the demo</a></p>
+
+It starts where the site comes from a web server, such as `python -m http.server -d build/site`.
+"""
 PAGES = """
 ```{toctree}
 :hidden:
@@ -125,7 +130,7 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
     elif page == "docs/api/more":
         source[0] += "".join(map(automodule, remaining_modules()))
     elif page == "docs/demo" and (ROOT / "build" / "web" / "index.html").is_file():
-        source[0] = source[0].split("<!-- without -->")[0] + "\n[Open the demo](demo/index.html)\n"
+        source[0] = source[0].split("<!-- without -->")[0] + DEMO_LINK
 
 
 def show_code(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
