@@ -38,7 +38,7 @@ class UNet2DHandPose(nn.Module):
         num_keypoints: number of heatmaps.
         framing: how pictures become its input; the network itself takes any size that fits.
 
-    The output is linear: no sigmoid, whose gradient would vanish on the background that fills a heatmap.
+    The output is linear: without a sigmoid, an empty heatmap is exactly 0 and any loss can be used.
     """
 
     stride = 1  # px of the input per px of the heatmaps
@@ -62,7 +62,7 @@ class UNet2DHandPose(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Conv2d(width, num_keypoints, kernel_size=1)
         # Start from empty heatmaps. From the usual random ones, the first steps flatten the background by switching
-        # off features of the last block, and the peaks then take some ten times as long to appear.
+        # off features of the last block, and the peaks take much longer to appear.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

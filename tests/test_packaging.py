@@ -159,6 +159,7 @@ def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "bundled/synthhand.zip",
+        "bundled/augmentation.csv",
         "bundled/seeds_quick.csv",
         "course/claims.json",
         "synthhand/hand_asset.npz",

@@ -1,4 +1,4 @@
-"""Figures of chapter 04: the shapes in a U-Net, and how far a pixel sees."""
+"""Figures of chapter 04: the shapes in a U-Net, how far a pixel sees, and losses beside the peaks that they leave."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -7,8 +7,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from handpose_lib import plots
+
+STYLES = (  # told apart by colour and by line
+    {"color": "#D55E00", "linestyle": "--"},
+    {"color": "#E69F00", "linestyle": "-."},
+    {"color": "#0072B2", "linestyle": ":"},
+    {"color": "black", "linestyle": "-"},
+)
 
 
 def unet_shapes(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
@@ -78,4 +86,20 @@ def fields_of_view(image: Any, centre: tuple[float, float], sides: Mapping[str, 
             reach = max(sides.values()) / 2 + 4
             low, high = min(-0.5, *(c - reach for c in centre)), max(rows - 0.5, *(c + reach for c in centre))
             ax.set(xlim=(low, high), ylim=(high, low), facecolor="0.8")
+    return figure
+
+
+def loss_and_peaks(runs: Mapping[str, tuple[Tensor, Tensor, Any]]) -> Figure:
+    """The loss, as a share of the first one, beside the median height of the peaks, for up to four runs.
+
+    Each run holds its losses (steps,), the height of each map's peak (steps, maps), and anything else.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
+    for (name, (losses, peaks, *_)), style in zip(runs.items(), STYLES, strict=False):
+        left.plot(losses / losses[0], linewidth=2, label=name, **style)
+        right.plot(peaks.median(1).values, linewidth=2, **style)
+    left.set(xlabel="step", ylabel="loss / first loss", yscale="log", title="the loss")
+    right.axhline(0.5, color="grey", linewidth=0.8)
+    right.set(xlabel="step", ylabel="height", ylim=(0, 1.3), title="the peaks, median of 84 maps; grey: 0.5")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure

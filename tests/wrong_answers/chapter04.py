@@ -54,6 +54,8 @@ def my_parameters(inputs, outputs):
 """,
         "the running mean and variance are counted, but those are measured, not learned": """
 def my_parameters(inputs, outputs):
+    from handpose_lib.unet import ConvBlock  # the chapter defines its own, which has the same parameters
+
     block = ConvBlock(inputs, outputs)
     return sum(t.numel() for name, t in block.state_dict().items() if "num_batches" not in name)
 """,
