@@ -161,6 +161,7 @@ def test_the_wheel_holds_the_bundled_hands_and_the_claims(wheel: Path):
         "bundled/synthhand.zip",
         "bundled/augmentation.csv",
         "bundled/seeds_quick.csv",
+        "bundled/losses.csv",
         "course/claims.json",
         "synthhand/hand_asset.npz",
     ):

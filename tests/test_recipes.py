@@ -13,7 +13,7 @@ from trees import make_tree
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.recipes import ablation, seeds
+from handpose_lib.recipes import ablation, losses, seeds
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.settings import PRESETS
 
@@ -114,3 +114,43 @@ def test_without_the_recorded_file_the_error_names_it(monkeypatch, tmp_path: Pat
     monkeypatch.setattr(seeds, "SEEDS_FILE", "seeds_missing.csv")
     with pytest.raises(FileNotFoundError, match=r"seeds_missing\.csv comes with the project, but is not at"):
         seeds.recorded_seeds()
+
+
+def test_losses_are_recorded_once_and_equal_steps_are_seeds_apart(tmp_path: Path, monkeypatch, bundled_root: Path):
+    out = tmp_path / "losses.csv"
+    monkeypatch.setattr(losses, "sample_root", lambda: bundled_root)
+    monkeypatch.setattr(losses, "LOSSES", {name: losses.LOSSES[name] for name in ("MSE", "MSE, map")})
+    steps = {"by heart": (2,), "new hands": (2,)}
+    losses.run(out, steps, seeds=(0,))
+    first = losses.read_rows(out)
+    assert [(row["experiment"], row["loss"]) for row in first] == [
+        ("by heart", "MSE"), ("by heart", "MSE, map"), ("new hands", "MSE"), ("new hands", "MSE, map"),
+    ]  # fmt: skip
+    assert [row["pck_0.2_bbox"] == "" for row in first] == [True, True, False, False]
+    losses.run(out, steps, seeds=(0, 1))
+    both = losses.read_rows(out)
+    assert both[:4] == first and [row["seed"] for row in both] == ["0"] * 4 + ["1"] * 4
+    assert {row["median_peak"] for row in both[:4]}.isdisjoint({""}) and both[0] != both[4] | {"seed": "0"}
+
+
+def test_a_weight_map_counts_pixels_near_a_peak_eleven_times():
+    target = torch.zeros(1, 8, 8)
+    target[0, 4, 4] = 1.0
+    wrong = torch.zeros(2, 1, 8, 8)
+    wrong[0, 0, 3, 3] = wrong[1, 0, 0, 0] = 0.5  # near the peak, and far from it
+    near, far = (losses.mse_with_map(target + each, target).item() for each in wrong)
+    assert near == pytest.approx(11 * far)
+
+
+def test_each_batch_of_an_epoch_holds_other_hands():
+    batches = losses.batches_of("new hands", 20, seed=0)
+    assert len(batches) == 20 and sorted(torch.cat(batches[:16]).tolist()) == list(range(losses.TRAINED))
+
+
+def test_of_the_recorded_losses_all_had_equal_chances():
+    table = losses.recorded_losses()
+    for (experiment, steps), runs in table.groupby(["experiment", "steps"]):
+        assert steps in losses.STEPS[experiment]
+        seeds_of = runs.groupby("loss")["seed"].apply(sorted)
+        assert set(seeds_of.index) == set(losses.LOSSES) and len(set(map(tuple, seeds_of))) == 1
+    assert table["pck_0.2_bbox"].dropna().between(0, 1).all() and table["above_half"].between(0, 1).all()

@@ -1,8 +1,9 @@
-"""The figure of chapter 05: losses and their slopes."""
+"""The figures of chapter 05: losses and their slopes, and recorded runs of different lengths."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
@@ -32,4 +33,27 @@ def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0,
     axes[0, 0].set_ylabel("loss / loss at δ = 1")
     axes[1, 0].set_ylabel("slope / loss at δ = 1")
     axes[0, -1].legend(frameon=False, loc="upper left", handlelength=3.2)
+    return figure
+
+
+def longer_runs(runs: pd.DataFrame) -> Figure:
+    """The table of `recipes.losses`: a mark for each run, short ones beside long ones, a panel for each experiment."""
+    panels = {  # experiment -> column, label of the axis, title
+        "by heart": ("above_half", "share of peaks above 0.5", "four hands by heart, noisy start"),
+        "new hands": ("pck_0.2_bbox", "PCK@0.2 (bbox)", "hands that were never seen"),
+    }
+    found = [experiment for experiment in panels if experiment in set(runs["experiment"])]
+    figure, axes = plt.subplots(1, len(found), figsize=(1 + 4.6 * len(found), 3.2), squeeze=False)
+    losses = list(dict.fromkeys(runs["loss"]))
+    for ax, experiment in zip(axes[0], found, strict=True):
+        column, label, title = panels[experiment]
+        mine = runs[runs["experiment"] == experiment]
+        for number, steps in enumerate(sorted(mine["steps"].unique())):
+            chosen = mine[mine["steps"] == steps]
+            places = [losses.index(loss) + 0.15 * (2 * number - 1) for loss in chosen["loss"]]
+            look = {"color": "black", "markerfacecolor": ("white", "#0072B2")[number], "markersize": 7}
+            ax.plot(places, chosen[column], "os"[number], label=f"{steps} steps", **look)
+        ax.set_xticks(range(len(losses)), [loss.replace(" ", "\n", 1).replace(", ", ",\n") for loss in losses])
+        ax.set(ylabel=label, ylim=(-0.03, 1.05), title=title)
+        ax.legend(frameon=False, loc="best")
     return figure
