@@ -10,6 +10,7 @@ from statistics import median
 
 import nbformat
 import pytest
+from test_mutations import bound_and_read
 
 from handpose_lib.synthhand.sample import SAMPLE_HANDS
 
@@ -155,6 +156,22 @@ def test_chapter_00_keeps_what_of_the_skeleton_makes_sense():
         "nobody's consent is taken for granted"
     )
     assert text.index("## FreiHAND's terms") < text.index("## Choose")
+
+
+def test_the_two_parts_of_chapter_06_can_be_run_alone():
+    (path,) = [path for path in NOTEBOOKS if path.name.startswith("06")]
+    part, bound = "set-up", {"set-up": set(), "A": set(), "B": set()}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        heading = re.search(r"^## (?:Part (A|B)|Your turn)", source(cell), re.MULTILINE)
+        if cell["cell_type"] == "markdown":
+            part = (heading[1] or "end") if heading else part
+        elif part != "end":
+            binds, reads = bound_and_read(source(cell))
+            # A name that the cell binds itself may be read further down in it.
+            foreign = bound["A"] - bound["set-up"] - bound["B"] - binds if part == "B" else set()
+            assert not reads & foreign, f"{cell['id']} of part B needs {reads & foreign} of part A"
+            bound[part] |= binds
+    assert bound["A"] and bound["B"]
 
 
 @each_notebook
