@@ -1,4 +1,4 @@
-"""PCK, AUC and EPE, each with its convention named, and how sure one can be of them.
+"""PCK, AUC, EPE and the swap rate, each with its convention named, and how sure one can be of them.
 
 Notebook 07 tells their story. Every function takes tensors or arrays and computes on the CPU in float64. `visible`
 (N, K) says which keypoints count (None: all); a keypoint that counts must have finite coordinates in `target`.
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
 from handpose_lib.layout import IMAGE_SIZE
 
 NORMALIZERS = ("bbox", "diagonal", "image")
@@ -168,6 +169,54 @@ def epe(pred: Any, target: Any, visible: Any = None) -> Tensor:
         prediction that is NaN or infinite.
     """
     return distances(pred, target, visible).nanmean(0)
+
+
+def swapped(pred: Any, target: Any, visible: Any = None) -> Tensor:
+    """1 where a prediction lies nearer to the same joint of another finger than to its own, else 0.
+
+    A tip is compared with the five true tips, a knuckle with the five true knuckles, and so on. Two equal distances are
+    no swap, and neither is a prediction that is NaN or infinite. A prediction between two fingers that are close
+    together is soon nearer to the wrong one, so the rate of a network that is never 0 px off is never 0 either.
+
+    Args:
+        pred, target: (N, 21, 2), in the order of `KEYPOINT_NAMES`.
+        visible: (N, 21) bool or None. A joint that is not visible is neither counted nor compared with.
+
+    Returns:
+        (N, 21); NaN where not visible, and for the wrist, of which there is only one.
+
+    Raises:
+        ValueError: not 21 keypoints, and as `distances` does.
+    """
+    errors = distances(pred, target, visible)
+    if errors.shape[1] != len(KEYPOINT_NAMES):
+        raise ValueError(f"swaps are between fingers, so 21 keypoints per hand are needed, not {errors.shape[1]}")
+    fingers = torch.tensor(list(FINGERS.values()))  # (5, 4)
+    seen = ~errors[:, fingers].isnan()  # (N, 5, 4)
+    places, truth = _double(pred)[:, fingers], _double(target)[:, fingers]  # (N, 5, 4, 2)
+    far = torch.linalg.vector_norm(places[:, :, None] - truth[:, None], dim=-1)  # (N, 5 predicted, 5 true, 4)
+    far = torch.where(seen[:, None], far, torch.inf)
+    own = far.diagonal(dim1=1, dim2=2).movedim(-1, 1)  # (N, 5, 4)
+    result = torch.full_like(errors, torch.nan)
+    result[:, fingers] = torch.where(seen, (far.amin(2) < own).double(), torch.nan)
+    return result
+
+
+def swap_rate(pred: Any, target: Any, visible: Any = None) -> Tensor:
+    """How often a predicted keypoint lies nearer to the same joint of another finger than to its own; see `swapped`.
+
+    Returns:
+        (21,), for each keypoint the mean over the hands that show it; NaN for the wrist. The single figure is its
+        `.nanmean()`.
+
+    >>> target = torch.zeros(1, 21, 2)
+    >>> target[0, [4, 8, 12, 16, 20], 0] = torch.tensor([0.0, 10.0, 20.0, 30.0, 40.0])  # the tips, in a row
+    >>> pred = target.clone()
+    >>> pred[0, 8, 0] = 18.0  # the tip of the index lies beside that of the middle finger
+    >>> swap_rate(pred, target)[[4, 8, 12]].tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return swapped(pred, target, visible).nanmean(0)
 
 
 def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed: int = 0) -> Tensor:

@@ -15,6 +15,8 @@ from handpose_lib.metrics import (
     epe,
     normalizer_lengths,
     pck,
+    swap_rate,
+    swapped,
 )
 
 NAN = math.nan
@@ -261,3 +263,72 @@ def test_levels_and_visibility_are_checked():
         bootstrap_interval(torch.rand(9), level=95)
     with pytest.raises(ValueError, match="visible must be true or false"):
         epe(torch.rand(1, 2, 2), torch.rand(1, 2, 2), visible=torch.tensor([[0.5, 1.0]]))
+
+
+def textbook_swaps(pred, target, visible):
+    """swapped, one keypoint at a time, by the names of the joints."""
+    result = []
+    for n in range(len(target)):
+        row = [NAN]  # the wrist
+        for k in range(1, 21):
+            joint = (k - 1) % 4
+            others = [o for o in range(1 + joint, 21, 4) if o != k and visible[n][o]]
+            own = math.dist(pred[n][k].tolist(), target[n][k].tolist())
+            nearer = any(math.dist(pred[n][k].tolist(), target[n][o].tolist()) < own for o in others)
+            row.append(float(nearer) if visible[n][k] else NAN)
+        result.append(row)
+    return result
+
+
+@pytest.fixture
+def whole_hands():
+    """Thirty hands of 21 keypoints, some of which are not visible, with errors as large as fingers lie apart."""
+    generator = torch.Generator().manual_seed(3)
+    target = torch.rand(30, 21, 2, generator=generator, dtype=torch.float64) * 60 + 40
+    pred = target + 15 * torch.randn(30, 21, 2, generator=generator, dtype=torch.float64)
+    return pred, target, torch.rand(30, 21, generator=generator) > 0.3
+
+
+def test_swaps_equal_the_textbook_loop(whole_hands):
+    expected = textbook_swaps(*whole_hands)
+    found = swapped(*whole_hands)
+    assert np.array_equal(found.numpy(), np.array(expected), equal_nan=True)
+    assert 0.1 < found.nanmean() < 0.9
+    rate = swap_rate(*whole_hands)
+    assert rate.shape == (21,) and rate[0].isnan()
+    assert rate[1:].tolist() == pytest.approx(np.nanmean(np.array(expected)[:, 1:], axis=0).tolist())
+
+
+def test_two_exchanged_fingers_are_eight_swaps_and_the_truth_is_none(whole_hands):
+    _, target, _ = whole_hands
+    assert swap_rate(target, target).nansum() == 0
+    pred = target.clone()
+    pred[:, 5:9], pred[:, 9:13] = target[:, 9:13], target[:, 5:9]
+    assert swapped(pred, target)[:, 5:13].eq(1).all() and swapped(pred, target)[:, 13:].eq(0).all()
+
+
+def test_a_joint_that_is_not_visible_is_neither_counted_nor_compared_with(whole_hands):
+    _, target, _ = whole_hands
+    pred, visible = target.clone(), torch.ones(30, 21, dtype=torch.bool)
+    pred[:, 8] = target[:, 12]  # the tip of the index lies on that of the middle finger, which nobody knows
+    target = target.clone()
+    visible[:, 12] = False
+    target[:, 12] = NAN
+    found = swapped(pred, target, visible)
+    assert found[:, 12].isnan().all()
+    others = (pred[:, 8, None] - target[:, [4, 16, 20]]).norm(dim=-1).amin(1)
+    assert found[:, 8].tolist() == (others < (pred - target)[:, 8].norm(dim=-1)).double().tolist()
+
+
+def test_no_answer_and_the_middle_between_two_fingers_are_no_swaps():
+    target = torch.zeros(1, 21, 2)
+    target[0, [4, 8, 12, 16, 20], 0] = torch.tensor([0.0, 10.0, 20.0, 30.0, 40.0])
+    for place in (15.0, NAN, math.inf):
+        pred = target.clone()
+        pred[0, 8, 0] = place
+        assert swapped(pred, target)[0, 8] == 0
+
+
+def test_swaps_need_21_keypoints(hands):
+    with pytest.raises(ValueError, match="21 keypoints per hand are needed, not 5"):
+        swap_rate(*hands)
