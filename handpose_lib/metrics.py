@@ -139,7 +139,8 @@ def auc(
         convention: `mmpose`, the mean of the shares strictly below i/20 of `max_error`, i = 0..19 (a perfect model
             scores 0.95: nothing is strictly below 0); `trapezoid`, the trapezoidal rule over 100 evenly spaced
             thresholds from 0 to `max_error`, both included, with "at most" in place of "below", divided by
-            `max_error`, as FreiHAND's own evaluation does (a perfect model scores 1).
+            `max_error`, as FreiHAND's own evaluation does with errors in 3D, from 0 to 0.05 m (a perfect model
+            scores 1).
 
     Returns:
         The mean over the keypoints that any hand shows; NaN if there is none.

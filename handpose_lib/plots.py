@@ -16,7 +16,7 @@ Conventions, the same in every picture of the course, in what `handpose predict`
   of the true box's longer side, is tied to it by a dotted line. Where the two would tangle, each gets a picture of its
   own, both in the fingers' colours: `image_grid(truths=..., apart=True)` shows the truth below the prediction.
 - *Occlusion.* Joints that can be seen are circles, those that can't are crosses.
-- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. The number at a bar is its height.
+- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. A number at a bar, or below it, is its height.
 - *Files.* Line drawings are stored as PNG, photographs as JPEG.
 """
 
@@ -32,6 +32,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.patches import Patch
 
 from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
@@ -173,13 +175,13 @@ def image_grid(
             ax.set_visible(True)
             draw_hand(image, drawn, ax, name, below)
             if close:
-                _show_square(ax, np.concatenate(shown))
+                show_square(ax, np.concatenate(shown))
             if apart and column == 0:
                 ax.set_ylabel(("predicted", "true")[k])
     return figure
 
 
-def _show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
+def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
     """Limit an image's axes to the square around points (K, 2), moved to lie on the image as far as it can."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     low, high = points.min(0), points.max(0)
@@ -233,26 +235,33 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 
 def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normalizer: str = "bbox") -> Figure:
-    """The per-keypoint accuracy plot: PCK of each keypoint, one bar for the first report, a marker for each other."""
-    figure, ax = plt.subplots(figsize=(10, 3.6))
+    """The per-keypoint accuracy plot: PCK of each keypoint, one bar for the first report, a marker for each other.
+
+    The number below a bar, in the bar's colour, is its height in %.
+    """
+    figure, ax = plt.subplots(figsize=(10, 3.8))
     place = np.arange(len(KEYPOINT_NAMES))
     (first, report), *others = reports.items()
-    finger_of = {k: name for name, members in FINGERS.items() for k in members}
+    looks = {k: {"facecolor": FINGER_COLOURS[name], "hatch": HATCHES[name]} for name, ks in FINGERS.items() for k in ks}
+    looks[0] = {"facecolor": WRIST_COLOUR}
     values = report.pck(threshold, normalizer).numpy()
     for k, value in enumerate(values):
-        hatch = HATCHES[finger_of[k]] if k in finger_of else ""
-        ax.bar(k, value, color=keypoint_colour(k), hatch=hatch, edgecolor="white", linewidth=0.5)
-        ax.text(k, 1.05, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=7)  # above all bars and marks
-    ax.plot([], [], "s", color="grey", label=f"{first}: mean {np.nanmean(values):.3f}")
+        ax.bar(k, value, edgecolor="white", linewidth=0.5, **looks[k])
+        ax.text(k, -0.03, f"{100 * value:.0f}", ha="center", va="top", fontsize=8.5, weight="bold")
+    # One small bar per colour stands for all bars of the first report.
+    swatches = tuple(Patch(edgecolor="white", **looks[k]) for k in (0, *(ks[0] for ks in FINGERS.values())))
+    handles, labels = [swatches], [f"bars, {first}: mean {np.nanmean(values):.3f}"]
     for (name, other), marker in zip(others, itertools.cycle("_x+d"), strict=False):
         values = other.pck(threshold, normalizer).numpy()
-        ax.plot(place, values, marker, color="black", markersize=8, label=f"{name}: mean {np.nanmean(values):.3f}")
+        handles += ax.plot(place, values, marker, color="black", markersize=8, markeredgewidth=1.6)
+        labels.append(f"{name}: mean {np.nanmean(values):.3f}")
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
-    ax.set(ylim=(0, 1.12), ylabel=f"PCK@{threshold:g} ({normalizer})")
-    ax.set_title("Per-keypoint accuracy; the numbers are the bars', in %")
+    ax.tick_params(axis="x", length=0, pad=16)  # room for the numbers
+    ax.set(ylim=(0, 1.03), ylabel=f"PCK@{threshold:g} ({normalizer})", xlim=(-0.7, len(place) - 0.3))
+    ax.set_title("Per-keypoint accuracy; the number below a bar is its height in %")
     ax.set_yticks(np.linspace(0, 1, 6))
-    ax.set_xlim(-0.7, len(place) - 0.3)
-    figure.legend(loc="outside lower center", ncols=len(reports), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, handlelength=5,
+                  handler_map={tuple: HandlerTuple(ndivide=None, pad=0)})  # fmt: skip
     return figure
 
 

@@ -1,5 +1,6 @@
 """Chapter 00's choices: written once, found again by a process or a machine that knows nothing of them."""
 
+import base64
 import os
 import sys
 import types
@@ -160,6 +161,23 @@ def test_on_colab_pictures_are_uploaded_into_a_folder(on_colab: Path, fresh: Pat
     assert (fresh / "uploads" / "my hand.jpg").read_bytes() == b"picture" and "2 uploaded" in capsys.readouterr().out
     sys.modules.pop("google.colab")
     assert colab.upload_pictures() == "" and "on Colab only" in capsys.readouterr().out
+
+
+def test_on_colab_the_camera_takes_a_picture_and_a_refusal_is_named(on_colab: Path, fresh: Path, monkeypatch, capsys):
+    output = types.ModuleType("google.colab.output")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    output.eval_js = lambda script: "data:image/jpeg;base64," + base64.b64encode(b"picture").decode()
+    assert colab.take_picture() == fresh / "uploads" / "camera.jpg"
+    assert (fresh / "uploads" / "camera.jpg").read_bytes() == b"picture"
+
+    def refuse(script: str) -> str:
+        raise RuntimeError("NotAllowedError: Permission denied")
+
+    output.eval_js = refuse
+    with pytest.raises(OSError, match=r"gave no picture \(NotAllowedError.*\): allow the camera in the browser"):
+        colab.take_picture()
+    sys.modules.pop("google.colab")
+    assert colab.take_picture() == "" and "`handpose camera`" in capsys.readouterr().out
 
 
 def test_a_rehearsal_is_short_and_says_so(monkeypatch, capsys):

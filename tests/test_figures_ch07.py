@@ -102,3 +102,34 @@ def test_both_histograms_count_every_draw():
     ax = figures_ch07.chosen_and_fresh(torch.linspace(0.5, 0.6, 30), torch.linspace(0.4, 0.5, 30)).axes[0]
     assert sum(bar.get_height() for bar in ax.containers[0]) == 30
     assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_answers_stand_below_the_truth_at_one_scale_and_marked_ones_have_a_ring():
+    truth = np.random.default_rng(0).uniform(60, 160, (3, 21, 2))
+    answer = truth + 7
+    marked = np.zeros((3, 21), bool)
+    marked[1, [4, 8]] = True
+    images = np.zeros((3, 224, 224, 3), np.uint8)
+    figure = figures_ch07.answers_below(images, {"truth": truth, "answer": answer}, ["a", "b", "c"], marked)
+    axes = np.array(figure.axes).reshape(2, 3)
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["truth", "answer"]
+    assert [ax.get_title() for ax in axes[0]] == ["a", "b", "c"]
+    for column in range(3):
+        assert axes[0, column].get_xlim() == axes[1, column].get_xlim()
+    rings = axes[1, 1].collections[-1].get_offsets()
+    assert np.allclose(rings, answer[1, [4, 8]])
+    lines = [line.get_xydata() for line in axes[1, 1].lines if line.get_linestyle() == ":"]
+    assert np.allclose(lines, np.stack([truth[1, [4, 8]], answer[1, [4, 8]]], axis=1))
+    assert len(axes[1, 0].collections[-1].get_offsets()) == 0
+
+
+def test_the_worst_swaps_are_of_different_hands_and_count_their_keypoints(tmp_path: Path):
+    dataset = FreiHAND(make_tree(tmp_path / "tree", hands=12, images=True), "train")
+    exchanged = torch.from_numpy(dataset.keypoints).clone()
+    worst = dataset.hand_ids == dataset.hand_ids[-1]  # index and middle finger change places, in all versions
+    exchanged[worst, 5:9], exchanged[worst, 9:13] = exchanged[worst, 9:13], exchanged[worst, 5:9]
+    report = make_report(dataset, exchanged)
+    shown = []
+    figure = figures_ch07.worst_swaps(report, lambda item: shown.append(item) or dataset[item][0], count=2)
+    assert len({dataset.hand_ids[item] for item in shown}) == len(shown) == 2
+    assert figure.axes[0].get_title() == "8 swapped" and dataset.hand_ids[shown[0]] == dataset.hand_ids[-1]

@@ -6,6 +6,7 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 matplotlib.use("Agg")
 
@@ -25,6 +26,18 @@ def test_bars_are_the_reports_pck_with_a_label_a_keypoint(report: Report):
     assert np.allclose([bar.get_height() for bar in ax.patches], report.pck().numpy())
     assert tuple(label.get_text() for label in ax.get_xticklabels()) == KEYPOINT_NAMES
     assert ax.get_ylabel() == "PCK@0.2 (bbox)"
+
+
+def test_a_bars_number_stands_below_it_and_the_legend_shows_the_bars_own_colours(report: Report):
+    figure = plots.per_keypoint_bars({"a": report, "b": report})
+    ax = figure.axes[0]
+    assert [text.get_text() for text in ax.texts] == [f"{100 * value:.0f}" for value in report.pck()]
+    assert [text.get_position()[0] for text in ax.texts] == list(range(21))
+    legend = figure.legends[0]
+    figure.canvas.draw()
+    shown = {patch.get_facecolor() for patch in legend.findobj(Rectangle)}
+    assert {bar.get_facecolor() for bar in ax.patches} <= shown
+    assert legend.get_texts()[0].get_text().startswith("bars, a: mean")
 
 
 def test_curves_rise_to_the_pck_at_their_end(report: Report):

@@ -1,5 +1,6 @@
 """What differs on Google Colab: a machine that is lent for some hours, and a Google Drive that stays."""
 
+import base64
 import importlib
 import os
 import shutil
@@ -15,6 +16,33 @@ CHOOSE_GPU = (
     "On Colab: menu Runtime > Change runtime type > T4 GPU > Save. That starts another machine, so run this notebook "
     "again from the top. Where no GPU is to be had, try again later, or go on with the preset quick."
 )
+
+
+# What the browser does: show the camera, wait for the button, give one picture back. It asks for permission first.
+TAKE_PICTURE = """
+(async () => {
+  const box = document.createElement('div'), video = document.createElement('video');
+  const button = document.createElement('button');
+  const stream = await navigator.mediaDevices.getUserMedia({video: true});
+  button.textContent = 'Take the picture';
+  video.style.cssText = 'display: block; max-width: 480px; width: 100%';
+  box.append(video, button);
+  document.body.append(box);
+  try {
+    video.srcObject = stream;
+    await video.play();
+    google.colab.output.setIframeHeight(document.documentElement.scrollHeight, true);
+    await new Promise((resolve) => { button.onclick = resolve; });
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    canvas.getContext('2d').drawImage(video, 0, 0);
+    return canvas.toDataURL('image/jpeg', 0.92);
+  } finally {
+    stream.getTracks().forEach((track) => track.stop());
+    box.remove();
+  }
+})()
+"""
 
 
 def on_colab() -> bool:
@@ -57,6 +85,31 @@ def upload_pictures(folder: str | Path = "uploads") -> Path | str:
         path.write_bytes(content)
     print(f"{len(paths)} uploaded to {folder}" if paths else "nothing was uploaded")
     return folder if paths else ""
+
+
+def take_picture(folder: str | Path = "uploads") -> Path | str:
+    """On Colab, a button that takes a picture with your computer's or phone's camera; elsewhere, a hint.
+
+    Returns:
+        The picture's file, in `folder`, or "" where there is no such button.
+
+    Raises:
+        OSError: the browser gave no picture.
+    """
+    if not on_colab():
+        print("The camera's button is there on Colab only; here, `handpose camera` shows the live picture.")
+        return ""
+    try:
+        answer = importlib.import_module("google.colab.output").eval_js(TAKE_PICTURE)  # data:image/jpeg;base64,...
+        content = base64.b64decode(answer.partition(",")[2], validate=True)
+    except Exception as error:  # whatever the browser refused: Colab's own class of error is private
+        raise OSError(
+            f"the camera gave no picture ({error}): allow the camera in the browser and run the cell again"
+        ) from error
+    path = base_folder() / folder / "camera.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def show_machine() -> None:

@@ -1,7 +1,7 @@
-"""Figures of chapter 07 beyond `plots`: normalisers, intervals, seeds, joints seen and hidden, a published table."""
+"""Figures of chapter 07 beyond `plots`: answers under the truth, intervals, seeds, joints seen and hidden, swaps."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,8 +10,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from handpose_lib import plots
 from handpose_lib.evaluate import Report
 from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
+from handpose_lib.metrics import swapped
 
 # PCK@0.2 by box diagonal on rows 30,000-32,559 of FreiHAND's training set, as the authors of
 # https://github.com/DanielTheProgrammerGuy/PyTorch_HandPoseEstimation published it: wrist, then finger by finger from
@@ -30,6 +32,63 @@ PUBLISHED_PCK = pd.Series(
 
 MARKERS = ("o", "s", "^", "D")
 FILLS = ({"color": "#0072B2"}, {"color": "white", "hatch": "//"}, {"color": "#BBBBBB", "hatch": ".."})
+
+
+def answers_below(
+    images: Sequence[Any],
+    rows: Mapping[str, Any],
+    titles: Sequence[str] | None = None,
+    marked: Any = None,
+    side: float = 2.0,
+) -> Figure:
+    """The same pictures in several rows, each row with keypoints of its own, a column at one scale.
+
+    Args:
+        images: N pictures, as `plots.draw_hand` takes them.
+        rows: name -> keypoints (N, 21, 2) in px of the pictures; the first row is the truth.
+        titles: of the columns.
+        marked: (N, 21) bool, keypoints of the last row that get a ring, and a line to their place in the first.
+    """
+    points = {name: np.asarray(each, dtype=float) for name, each in rows.items()}
+    size = (side * len(images) + 0.3, side * len(points) + 0.3)
+    figure, axes = plt.subplots(len(points), len(images), figsize=size, squeeze=False)
+    for column, image in enumerate(images):
+        around = np.concatenate([each[column] for each in points.values()])
+        for ax, (name, each) in zip(axes[:, column], points.items(), strict=True):
+            plots.draw_hand(image, each[column], ax)
+            plots.show_square(ax, around)
+            if column == 0:
+                ax.set_ylabel(name)
+        axes[0, column].set_title(titles[column] if titles else "")
+    if marked is not None:
+        truth, *_, last = points.values()
+        for ax, true, found, which in zip(axes[-1], truth, last, np.asarray(marked, dtype=bool), strict=True):
+            x, y = np.moveaxis(np.stack([true, found])[:, which], -1, 0)  # (2, m) each: a column per line
+            ax.plot(x, y, color="white", linewidth=0.9, linestyle=":")
+            ax.scatter(*found[which].T, s=70, facecolors="none", edgecolors="black", linewidths=2.6, zorder=4)
+            ax.scatter(*found[which].T, s=70, facecolors="none", edgecolors="white", linewidths=1.3, zorder=5)
+    return figure
+
+
+def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 5) -> Figure:
+    """The hands with most swapped keypoints, in one version each: the truth above, the answer below.
+
+    Args:
+        report: of the answers.
+        images: gives the picture of an item by its number.
+        count: how many hands.
+    """
+    swaps = swapped(report.predictions, report.targets, report.visible)  # (M, 21)
+    numbers = swaps.nansum(1)  # (M,)
+    order = numbers.argsort(descending=True).tolist()
+    first = {report.hand_ids[item]: item for item in reversed(order)}  # of each hand, the item with most swaps
+    chosen = sorted(first.values(), key=order.index)[:count]
+    return answers_below(
+        [images(item) for item in chosen],
+        {"truth": report.targets[chosen], "answer": report.predictions[chosen]},
+        [f"{int(numbers[item])} swapped" for item in chosen],
+        swaps[chosen] == 1,
+    )
 
 
 def finger_joint_grid(values: Mapping[str, Any], label: str) -> Figure:
