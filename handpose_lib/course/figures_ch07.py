@@ -64,10 +64,10 @@ def answers_below(
         truth, *_, last = points.values()
         for ax, true, found, which in zip(axes[-1], truth, last, np.asarray(marked, dtype=bool), strict=True):
             x, y = np.moveaxis(np.stack([true, found])[:, which], -1, 0)  # (2, m) each: a column per line
-            ax.plot(x, y, color="black", linewidth=1.8)
-            ax.plot(x, y, color="white", linewidth=1.0, linestyle=":")
-            ax.scatter(*found[which].T, s=70, facecolors="none", edgecolors="black", linewidths=2.6, zorder=4)
-            ax.scatter(*found[which].T, s=70, facecolors="none", edgecolors="white", linewidths=1.3, zorder=5)
+            ax.plot(x, y, color="black", linewidth=1.2)
+            ax.plot(x, y, color="white", linewidth=0.8, linestyle=":")
+            ax.scatter(*found[which].T, s=45, facecolors="none", edgecolors="black", linewidths=1.8, zorder=4)
+            ax.scatter(*found[which].T, s=45, facecolors="none", edgecolors="white", linewidths=0.9, zorder=5)
     return figure
 
 
