@@ -16,8 +16,8 @@ Conventions, the same in every picture of the course, in what `handpose predict`
   of the true box's longer side, is tied to it by a dotted line. Where the two would tangle, each gets a picture of its
   own, both in the fingers' colours: `image_grid(truths=..., apart=True)` shows the truth below the prediction.
 - *Occlusion.* Joints that can be seen are circles, those that can't are crosses.
-- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. A number at a bar, or below it, is its
-  height.
+- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. A number at a bar, or below it, is
+  its height.
 - *Files.* Line drawings are stored as PNG, photographs as JPEG.
 """
 
