@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures site lint format clean help
+.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures web site lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
 	@echo "make figures    draw the README's pictures and tables anew from the files in figures/"
+	@echo "make web        put the page for the browser together in build/web (needs npm); handpose web serves it"
 	@echo "make site       README, chapters as stored, glossary and API reference as static pages in build/site"
 	@echo "make lint       ruff on modules and notebooks; make format mends what it can"
 	@echo "make clean      remove .venv and runs/"
@@ -75,6 +76,9 @@ notebooks: $(SETUP)
 
 figures: $(SETUP)
 	$(BIN)/handpose figures
+
+web: $(SETUP)
+	$(BIN)/handpose web --build
 
 # Nothing is executed: chapters are shown as they are stored. What `make web` put together becomes the demo.
 site: $(SETUP)

@@ -1,4 +1,4 @@
-"""The command line: `handpose data | train | evaluate | predict | camera | reproduce | bench | export | figures`.
+"""The command line of the library, `handpose COMMAND`: the commands are those of `COMMANDS`.
 
 A command's module in `commands/` is imported when that command is asked for, so that `handpose --help` is quick.
 """
@@ -19,6 +19,7 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "reproduce": "FreiHAND from its files to the per-keypoint table of its test rows",
     "bench": "measure the training engine here: ratios",
     "export": "write a network as ONNX, which runs without PyTorch",
+    "web": "the page that finds hands in your browser, served on this computer",
     "figures": "make the README's pictures and tables anew from the files in figures/",
 }
 

@@ -31,6 +31,8 @@ __all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files"
 Picture = np.ndarray | Tensor | str | Path | Callable
 MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
+CLOSER = 0.7  # where a closer look is less sure than this share of the look before, the look before stands
+TURNS = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))  # what points up in the first looks
 GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pictures in training
 
 
@@ -173,8 +175,7 @@ class HandPosePredictor:
         keypoints, confidence = self._first_look(pictures, corners)
         for _ in range(self.passes - 1):
             closer, certain = self.look(pictures, self.framing.around(keypoints, SMALLEST_BOX))
-            # Where a closer look sees much less than the one before, the one before stands.
-            better = certain.mean(1) > 0.7 * confidence.mean(1)
+            better = certain.mean(1) > CLOSER * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
             confidence = torch.where(better[:, None], certain, confidence)
         return keypoints, confidence
@@ -187,7 +188,7 @@ class HandPosePredictor:
             share = 1.0
         size = self.framing.size
         best: tuple[Tensor, Tensor] | None = None
-        for up in ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))[: 4 if self.turned else 1]:
+        for up in TURNS if self.turned else TURNS[:1]:
             views = crop_matrices(corners, share, size, corners.new_tensor(up).expand(len(corners), 2))
             keypoints, confidence = self.look(pictures, views)
             if best is not None:

@@ -72,7 +72,7 @@ FLOORS = [
     {"loader", "settings", "weights", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},
     {"plots", "onnx_graph", "export"},
-    {"recipes"},
+    {"recipes", "web"},
     {"course"},
     {"bench", "figures", "answers"},
     {"commands"},

@@ -1,0 +1,121 @@
+"""Puts the page together: its source, a network as ONNX, and ONNX Runtime's build for browsers.
+
+The folder that results is static: any host can serve it. Nothing of it is in the repository, because all of it follows
+from what is: `make web` makes it anew, and must do so after the weights have changed. What the page has to know about
+the network travels in `models/facts.json`, so that it runs any network whose framing crops.
+"""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+
+from handpose_lib.export import Look, export_onnx, traced
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
+from handpose_lib.onnx_graph import write_decoder
+from handpose_lib.plots import FINGER_COLOURS, WRIST_COLOUR
+from handpose_lib.predict import CLOSER, SMALLEST_BOX, TURNS, HandPosePredictor, bundled_weights
+from handpose_lib.smoothing import BETA, MIN_CUTOFF, SPEED_CUTOFF
+from handpose_lib.synthhand import sample_root
+from handpose_lib.track import LOST
+from handpose_lib.web.place import FACTS, FORMAT, copy_source, fingerprint
+from handpose_lib.web.runtime import write_runtime
+
+EXAMPLES = (161, 147, 273)  # rows of the bundled sample, on which the bundled weights were not trained
+
+
+def build_page(
+    folder: Path, runtime: Path | None = None, weights: Path | None = None, eight_bit: bool = True
+) -> dict[str, int]:
+    """Put the page together in `folder`, which is made or replaced.
+
+    Args:
+        folder: to write.
+        runtime: the npm package of the runtime, where it is at hand; None: npm is asked for it.
+        weights: of the network; None: the bundled ones.
+        eight_bit: make a network in 8 bits too, which takes most of the time.
+
+    Returns:
+        Its files with their sizes in bytes.
+
+    Raises:
+        ModuleNotFoundError: the extra `export` is not installed.
+        ValueError: the runtime can't be had, the folder holds other files, or the network sees whole pictures.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder for the page")
+    if folder.exists() and any(folder.iterdir()) and not (folder / FACTS).is_file():
+        raise ValueError(f"{folder} holds other files than a built page, and would be replaced: name another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        new = Path(work, "new")
+        copy_source(new)
+        write_runtime(new / "ort", runtime)
+        write_models(new / FACTS.parent, weights, eight_bit)
+        write_examples(new / "examples")
+        if folder.exists():
+            folder.rename(Path(work, "old"))
+        new.rename(folder)
+    return {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = True) -> None:
+    """Write the network in 16 and in 8 bits, its decoder, and `facts.json`: how the page is to use them."""
+    path = weights or bundled_weights()
+    predictor = HandPosePredictor.from_pretrained(path)
+    if not predictor.framing.crop:
+        raise ValueError(
+            f"{path} holds a network of whole pictures: the page needs one that crops, such as the bundled"
+        )
+    folder.mkdir(parents=True)
+    facts = {
+        "format": FORMAT,
+        "weights": fingerprint(path),
+        "bundled": weights is None,
+        "keypoints": KEYPOINT_NAMES,
+        "bones": BONES,
+        "wrist_colour": WRIST_COLOUR,
+        "fingers": [
+            {"name": name, "keypoints": members, "colour": FINGER_COLOURS[name]} for name, members in FINGERS.items()
+        ],
+        "networks": {"landmark": _write_network(folder, "landmark", predictor, eight_bit)},
+        "search": {
+            "turns": TURNS if predictor.turned else TURNS[:1],
+            "passes": predictor.passes,
+            "mirrored": predictor.mirrored,
+            "closer": CLOSER,
+            "smallest_box": SMALLEST_BOX,
+        },
+        "tracking": {"threshold": LOST, "mirrored": False},  # which would take twice as long
+        "smoothing": {"min_cutoff": MIN_CUTOFF, "beta": BETA, "speed_cutoff": SPEED_CUTOFF},
+    }
+    (folder / FACTS.name).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
+    """The files of one network with their names, and its framing; without 8 bits where they cost too much."""
+    model, method = predictor.model, predictor.method
+    graph = traced(Look(model, method).eval())
+    names = {"exact": f"{role}.onnx", "decoder": f"{role}.decode.onnx"}
+    print(export_onnx(model, folder / names["exact"], method=method, graph=graph, half=True), flush=True)
+    write_decoder(folder / names["exact"], folder / names["decoder"])
+    if eight_bit:
+        fast = folder / f"{role}.int8.onnx"
+        try:
+            print(export_onnx(model, fast, method=method, graph=graph, eight_bit=True), flush=True)
+            names["fast"] = fast.name
+        except ValueError as error:  # they cost accuracy
+            print(f"the page goes without a network in 8 bits: {error}", flush=True)
+    return names | predictor.framing.to_json()
+
+
+def write_examples(folder: Path) -> None:
+    """Write a few rendered hands, for who has no picture at hand."""
+    folder.mkdir(parents=True)
+    dataset = FreiHAND(sample_root(), "train", versions="sample")
+    for number, row in enumerate(EXAMPLES, 1):
+        image = dataset[row][0].numpy().transpose(1, 2, 0)[..., ::-1]
+        cv2.imwrite(str(folder / f"hand{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92])

@@ -1,0 +1,327 @@
+// The page: takes a picture, a video or the camera, hands frames to the worker, and draws what it answers.
+
+import { drawFrame, drawView, fit, makeConfidenceTable } from "./draw.js";
+import { mean } from "./geometry.js";
+import { limited, nextFrame, openCamera, start } from "./media.js";
+
+const LONGEST_PICTURE = 4096; // px; a phone's photograph fits
+const LONGEST_FRAME = 1280; // px; the network sees a small square of it anyway
+const $ = (id) => document.getElementById(id);
+const canvas = $("canvas");
+const video = $("player-video");
+const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+const shown = { bitmap: null, seen: null, heatmaps: false, mirror: false };
+let facts = null;
+let showConfidence = () => {};
+let source = null; // {kind: "picture" | "video" | "camera", stream}
+let asked = 0; // number of the last frame that went to the worker
+let waiting = null; // {id, resolve} of the frame that the worker has
+let answered = []; // when, for the frames per second
+
+// --- the worker ------------------------------------------------------------------------------------------------------
+
+function ask(message, bitmap) {
+  asked += 1;
+  const id = asked;
+  worker.postMessage({ ...message, bitmap, id }, [bitmap]);
+  return new Promise((resolve) => { waiting = { id, resolve }; });
+}
+
+worker.onmessage = ({ data }) => {
+  if (data.type === "ready") ready(data);
+  if (data.type === "answer") {
+    if (waiting?.id === data.id) waiting.resolve(data);
+    else data.bitmap.close();
+  }
+  if (data.type === "error") {
+    say(data.message, true);
+    waiting?.resolve(null);
+  }
+};
+worker.onerror = ({ message }) => say(
+  `The network could not be started: ${message || "a file is missing (make web builds the page), or this browser is too old."}`, true);
+
+function load() {
+  const threads = Number(new URLSearchParams(location.search).get("threads")) || 0;
+  worker.postMessage({ type: "load", exact: $("precision").value === "exact", threads });
+}
+
+function ready(data) {
+  const first = !facts;
+  facts = data.facts;
+  showConfidence = makeConfidenceTable($("fingers"), facts);
+  $("threshold").textContent = Math.round(100 * facts.tracking.threshold);
+  $("threads").textContent = data.threads > 1
+    ? `${data.threads} threads of the processor.`
+    : `One thread of the processor.${crossOriginIsolated ? "" : " Served by handpose web, the page may use several."}`;
+  if (!facts.networks.landmark.fast) {
+    $("precision").value = "exact";
+    $("precision").querySelector("[value=fast]").disabled = true;
+  }
+  document.body.dataset.ready = $("precision").value;
+  if (first) say("Ready.");
+  if (shown.bitmap && source?.kind === "picture") createImageBitmap(shown.bitmap).then(lookAtPicture);
+}
+
+// --- what is shown ---------------------------------------------------------------------------------------------------
+
+function say(text, bad = false) {
+  $("message").textContent = text;
+  $("message").classList.toggle("bad", bad);
+}
+
+function show({ bitmap, seen, milliseconds, seconds, kind }) {
+  if (shown.bitmap !== bitmap) shown.bitmap?.close();
+  Object.assign(shown, { bitmap, seen });
+  $("welcome").hidden = true;
+  canvas.hidden = false;
+  redraw();
+  drawView($("view"), seen, facts);
+  const sure = mean(seen.confidence);
+  showConfidence(seen.confidence);
+  $("confidence-mean").textContent = `${Math.round(100 * sure)} %`;
+  $("milliseconds").textContent = `${milliseconds.toFixed(0)} ms`;
+  $("verdict").hidden = false;
+  $("verdict").dataset.found = seen.found;
+  $("verdict").textContent = seen.found ? "Hand found" : "No hand found";
+  answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
+  $("speed").hidden = kind === "picture";
+  $("speed").textContent = `${answered.length} frames/s`;
+  document.dispatchEvent(new CustomEvent("handpose", { detail: { bitmap, milliseconds, seconds, kind, ...seen } }));
+}
+
+function redraw() {
+  const { bitmap, seen, heatmaps, mirror } = shown;
+  if (!bitmap) return;
+  const room = Math.max(240, Math.min(window.innerHeight * 0.72, 720));
+  const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room);
+  drawFrame(canvas.getContext("2d"), bitmap, seen, facts, { ...place, heatmaps, mirror });
+}
+
+// --- sources ---------------------------------------------------------------------------------------------------------
+
+/** Ends what runs; a picture that is still with the worker is no longer waited for. */
+function stop() {
+  source?.stream?.getTracks().forEach((track) => track.stop());
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.pause();
+  video.removeAttribute("src");
+  video.srcObject = null;
+  source = null;
+  waiting?.resolve(null);
+  worker.postMessage({ type: "reset" });
+  $("player").hidden = true;
+  press("camera", false);
+  answered = [];
+}
+
+async function openFile(file) {
+  if (!file) return;
+  if (file.type.startsWith("image/")) await openPicture(file, file.name);
+  else if (file.type.startsWith("video/")) await openVideo(file);
+  else say(`${file.name} is neither a picture nor a video: drop a JPEG, PNG or WebP picture, or an MP4 or WebM video.`, true);
+}
+
+async function openPicture(blob, name) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  } catch {
+    say(`${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`, true);
+    return;
+  }
+  const size = limited(bitmap.width, bitmap.height, LONGEST_PICTURE);
+  stop();
+  source = { kind: "picture" };
+  setMirror(false);
+  await lookAtPicture(size.resizeWidth ? await createImageBitmap(bitmap, size) : bitmap, name);
+}
+
+async function lookAtPicture(bitmap, name = "") {
+  say(`Looking at ${name || "the picture"} …`);
+  const mine = source;
+  const answer = await ask({ type: "picture" }, bitmap);
+  if (!answer || source !== mine) return;
+  show(answer);
+  say(answer.seen.found ? "" : "No hand was found: try a picture that shows one hand, larger and in better light.");
+}
+
+async function openVideo(file) {
+  stop();
+  const mine = { kind: "video" };
+  source = mine;
+  video.src = URL.createObjectURL(file);
+  try {
+    await start(video, file.name);
+  } catch (error) {
+    if (source === mine) {
+      stop();
+      say(error.message, true);
+    }
+    return;
+  }
+  if (source !== mine) return;
+  setMirror(false);
+  $("player").hidden = false;
+  say("");
+  await run(mine);
+}
+
+async function toggleCamera() {
+  const wasOn = source?.kind === "camera";
+  stop();
+  say(wasOn ? "Camera off." : "Waiting for the camera …");
+  if (wasOn) return;
+  const mine = { kind: "camera" };
+  source = mine;
+  try {
+    const stream = await openCamera();
+    if (source !== mine) {
+      stream.getTracks().forEach((track) => track.stop());
+      return;
+    }
+    mine.stream = stream;
+    stream.getVideoTracks()[0].onended = () => cameraGone(mine);
+    video.srcObject = stream;
+    await start(video, "The camera's picture");
+  } catch (error) {
+    if (source !== mine) return;
+    stop();
+    say(error.message, true);
+    return;
+  }
+  press("camera", true);
+  setMirror(true); // as people expect to see themselves
+  say("Hold one hand up to the camera.");
+  await run(mine);
+}
+
+function cameraGone(mine) {
+  if (source !== mine) return;
+  stop();
+  say("The camera is gone: connect it, then press Camera again.", true);
+}
+
+/** Hands frame after frame to the worker, always the newest one, until another source is chosen. */
+async function run(mine) {
+  let last = -1;
+  while (source === mine) {
+    const seconds = await nextFrame(video, mine.kind === "camera");
+    if (source !== mine) return;
+    if (seconds < last) worker.postMessage({ type: "reset" });
+    last = seconds;
+    const bitmap = await createImageBitmap(video, limited(video.videoWidth, video.videoHeight, LONGEST_FRAME));
+    if (source !== mine) return bitmap.close();
+    const answer = await ask({ type: "frame", seconds }, bitmap);
+    if (source !== mine) return;
+    if (answer) show(answer);
+    showClock();
+  }
+}
+
+// --- controls --------------------------------------------------------------------------------------------------------
+
+function showClock() {
+  const whole = Math.floor(video.currentTime);
+  $("clock").textContent = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  if (source?.kind === "video" && video.duration) $("seek").value = video.currentTime / video.duration;
+}
+
+function togglePause() {
+  if (source?.kind !== "video") return;
+  if (video.paused) video.play();
+  else video.pause();
+}
+video.onplay = () => { $("pause").textContent = "Pause"; };
+video.onpause = () => { $("pause").textContent = "Play"; };
+$("seek").oninput = () => { if (video.duration) video.currentTime = Number($("seek").value) * video.duration; };
+
+function press(id, on) {
+  $(id).setAttribute("aria-pressed", String(on));
+}
+
+function setMirror(on) {
+  shown.mirror = on;
+  press("mirror", on);
+  redraw();
+}
+
+function toggleHeatmaps() {
+  shown.heatmaps = !shown.heatmaps;
+  press("heatmaps", shown.heatmaps);
+  redraw();
+}
+
+function toggleSmooth() {
+  const on = $("smooth").getAttribute("aria-pressed") !== "true";
+  press("smooth", on);
+  worker.postMessage({ type: "smooth", on });
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+}
+
+function toggleTheme() {
+  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* not allowed: not kept */ }
+}
+
+function firstTheme() {
+  let kept = null;
+  try { kept = localStorage.getItem("theme"); } catch { /* not allowed */ }
+  setTheme(kept ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+}
+
+const actions = {
+  p: () => $("picture-file").click(),
+  v: () => $("video-file").click(),
+  c: toggleCamera,
+  " ": togglePause,
+  h: toggleHeatmaps,
+  m: () => setMirror(!shown.mirror),
+  s: toggleSmooth,
+  t: toggleTheme,
+  "?": () => $("keys").showModal(),
+};
+const buttons = { picture: "p", video: "v", camera: "c", pause: " ", heatmaps: "h", mirror: "m", smooth: "s", theme: "t", help: "?" };
+for (const [id, key] of Object.entries(buttons)) $(id).onclick = actions[key];
+
+document.addEventListener("keydown", (event) => {
+  const action = actions[event.key.toLowerCase()];
+  const elsewhere = event.target.closest("select, input, dialog") || (event.key === " " && event.target.closest("button, a"));
+  if (!action || elsewhere || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  action();
+});
+
+for (const id of ["picture-file", "video-file"]) {
+  $(id).onchange = ({ target }) => {
+    openFile(target.files[0]);
+    target.value = ""; // the same file may be chosen again
+  };
+}
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.onclick = async () => openPicture(await (await fetch(button.dataset.example)).blob(), "the rendered hand");
+}
+$("precision").onchange = () => {
+  delete document.body.dataset.ready;
+  load();
+};
+
+let dragged = 0; // how many elements the pointer has entered with a file
+document.addEventListener("dragenter", () => { dragged += 1; $("drop").hidden = false; });
+document.addEventListener("dragleave", () => { dragged -= 1; $("drop").hidden = dragged > 0; });
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  dragged = 0;
+  $("drop").hidden = true;
+  if (event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
+  else say("That was no file: drop a picture or a video from a folder.", true);
+});
+document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) openFile(event.clipboardData.files[0]); });
+window.addEventListener("resize", redraw);
+
+firstTheme();
+load();

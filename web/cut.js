@@ -1,0 +1,128 @@
+// The network's square, cut out of a picture: handpose_lib/framing.py's `cut`, which leaves both steps to OpenCV.
+
+import { apply, inverse } from "./geometry.js";
+
+/** The square that a map brings to (size, size, 3), black where it reaches beyond the picture.
+ *
+ * Where the square is larger than `size`, its part of the picture is first shrunk by the mean over areas: to sample it
+ * at a few points would turn fine texture into noise.
+ *
+ * @param picture {width, height, part(left, top, width, height) -> RGBA bytes of that part}
+ * @param map from the picture to the square.
+ * @returns Uint8Array of size * size * 3, RGB.
+ */
+export function cut(picture, map, size) {
+  const scale = Math.hypot(map[0], map[3]);
+  const back = inverse(map);
+  const ends = [[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]];
+  const corners = ends.map((end) => apply(back, end)); // of the square, in the picture
+  const [left, right] = span(corners.map(([x]) => x), picture.width);
+  const [top, bottom] = span(corners.map(([, y]) => y), picture.height);
+  let [width, height] = [right - left, bottom - top];
+  let pixels = picture.part(left, top, width, height);
+  let step = 4; // bytes from one pixel to the next
+  const shrink = [1, 1];
+  if (scale < 1) {
+    const wanted = [width, height].map((side) => Math.max(roundHalfToEven(side * scale), 1));
+    shrink[0] = wanted[0] / width;
+    shrink[1] = wanted[1] / height;
+    pixels = areaShrink(pixels, width, height, wanted[0], wanted[1]);
+    [width, height] = wanted;
+    step = 3;
+  }
+  // From the square to the part: through the picture, of which pixel u is (u - left + 1/2) * shrink - 1/2 in the part.
+  const fromSquare = [
+    back[0] * shrink[0], back[1] * shrink[0], (back[2] - left + 0.5) * shrink[0] - 0.5,
+    back[3] * shrink[1], back[4] * shrink[1], (back[5] - top + 0.5) * shrink[1] - 0.5,
+  ];
+  return sample(pixels, step, width, height, fromSquare, size);
+}
+
+/** First and last-but-one pixel that lie between the smallest and the largest value, with a margin, on the picture. */
+function span(values, limit) {
+  const first = Math.min(Math.max(Math.floor(Math.min(...values)) - 2, 0), limit - 1);
+  const end = Math.min(Math.max(Math.ceil(Math.max(...values)) + 3, first + 1), limit);
+  return [first, end];
+}
+
+/** As numpy rounds. */
+function roundHalfToEven(value) {
+  const low = Math.floor(value);
+  if (value - low !== 0.5) return Math.round(value);
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/** Which pixels of a side of `from` make up each pixel of a side of `to`, and with which weights. */
+function shares(from, to) {
+  const step = from / to;
+  return Array.from({ length: to }, (_, index) => {
+    const [start, end] = [index * step, Math.min((index + 1) * step, from)];
+    const first = Math.floor(start + 1e-9);
+    const last = Math.min(Math.ceil(end - 1e-9), from);
+    const weights = new Float64Array(last - first);
+    for (let i = first; i < last; i += 1) weights[i - first] = (Math.min(i + 1, end) - Math.max(i, start)) / (end - start);
+    return { first, weights };
+  });
+}
+
+/** Mean over areas: (height, width, 4) -> (toHeight, toWidth, 3), first along rows and then along columns. */
+function areaShrink(pixels, width, height, toWidth, toHeight) {
+  const [columns, rows] = [shares(width, toWidth), shares(height, toHeight)];
+  const result = new Uint8Array(toWidth * toHeight * 3);
+  const row = new Float64Array(toWidth * 3);
+  const sum = new Float64Array(toWidth * 3);
+  let shrunk = -1; // the picture's row that `row` holds
+  for (let y = 0; y < toHeight; y += 1) {
+    sum.fill(0);
+    const { first, weights } = rows[y];
+    for (let i = 0; i < weights.length; i += 1) {
+      if (shrunk !== first + i) shrinkRow(pixels, (first + i) * width * 4, columns, row);
+      shrunk = first + i;
+      for (let j = 0; j < sum.length; j += 1) sum[j] += weights[i] * row[j];
+    }
+    for (let j = 0; j < sum.length; j += 1) result[y * sum.length + j] = Math.round(sum[j]);
+  }
+  return result;
+}
+
+function shrinkRow(pixels, start, columns, row) {
+  for (let x = 0; x < columns.length; x += 1) {
+    const { first, weights } = columns[x];
+    let [red, green, blue] = [0, 0, 0];
+    for (let i = 0, at = start + first * 4; i < weights.length; i += 1, at += 4) {
+      red += weights[i] * pixels[at];
+      green += weights[i] * pixels[at + 1];
+      blue += weights[i] * pixels[at + 2];
+    }
+    row[x * 3] = red;
+    row[x * 3 + 1] = green;
+    row[x * 3 + 2] = blue;
+  }
+}
+
+/** Bilinear sampling at `map` of each pixel of the square; what lies beyond the pixels is black. */
+function sample(pixels, step, width, height, [a, b, c, d, e, f], size) {
+  const square = new Uint8Array(size * size * 3);
+  for (let v = 0, at = 0; v < size; v += 1) {
+    for (let u = 0; u < size; u += 1, at += 3) {
+      const [x, y] = [a * u + b * v + c, d * u + e * v + f];
+      const [left, top] = [Math.floor(x), Math.floor(y)];
+      if (left < -1 || top < -1 || left >= width || top >= height) continue;
+      let [red, green, blue] = [0, 0, 0];
+      for (let corner = 0; corner < 4; corner += 1) {
+        const column = left + (corner & 1);
+        const row = top + (corner >> 1);
+        if (column < 0 || row < 0 || column >= width || row >= height) continue;
+        const weight = (corner & 1 ? x - left : 1 - x + left) * (corner >> 1 ? y - top : 1 - y + top);
+        const from = (row * width + column) * step;
+        red += weight * pixels[from];
+        green += weight * pixels[from + 1];
+        blue += weight * pixels[from + 2];
+      }
+      square[at] = Math.round(red);
+      square[at + 1] = Math.round(green);
+      square[at + 2] = Math.round(blue);
+    }
+  }
+  return square;
+}

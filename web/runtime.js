@@ -1,0 +1,59 @@
+// The networks, run by ONNX Runtime on the processor: one thread, or several where the page is isolated.
+
+import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+
+ort.env.wasm.wasmPaths = { wasm: new URL("./ort/ort-wasm-simd-threaded.wasm", import.meta.url).href };
+ort.env.logLevel = "error";
+
+/** Threads that may be used: a browser gives them only to pages whose server sends isolation headers. */
+export function setThreads(wanted) {
+  const most = self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor(navigator.hardwareConcurrency / 2))) : 1;
+  ort.env.wasm.numThreads = wanted > 0 && self.crossOriginIsolated ? wanted : most;
+  return ort.env.wasm.numThreads;
+}
+
+export async function fetched(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} is not there (${response.status}): build the page again with make web`);
+  return response;
+}
+
+async function createSession(file) {
+  const bytes = new Uint8Array(await (await fetched(new URL(`./models/${file}`, import.meta.url))).arrayBuffer());
+  return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+}
+
+/** A network with its decoder. */
+export class Network {
+  static async load(facts, exact) {
+    const network = new Network();
+    network.size = facts.image_size;
+    network.session = await createSession(exact ? facts.exact : facts.fast ?? facts.exact);
+    network.decoder = await createSession(facts.decoder);
+    return network;
+  }
+
+  /** Squares of size * size * 3 bytes -> keypoints and confidence of the first, heatmaps of all. */
+  async run(squares) {
+    const bytes = new Uint8Array(squares.length * squares[0].length);
+    squares.forEach((square, index) => bytes.set(square, index * square.length));
+    const images = new ort.Tensor("uint8", bytes, [squares.length, this.size, this.size, 3]);
+    const answer = await this.session.run({ images });
+    const heatmaps = { values: answer.heatmaps.data, side: answer.heatmaps.dims[3] };
+    return { ...points(answer), heatmaps };
+  }
+
+  /** Heatmaps of one square -> its keypoints and confidence. */
+  async decode({ values, side }) {
+    const heatmaps = new ort.Tensor("float32", values, [1, values.length / side / side, side, side]);
+    return points(await this.decoder.run({ heatmaps }));
+  }
+}
+
+function points({ keypoints, confidence }) {
+  const count = confidence.dims[1];
+  return {
+    keypoints: Array.from({ length: count }, (_, index) => [keypoints.data[2 * index], keypoints.data[2 * index + 1]]),
+    confidence: Array.from(confidence.data.subarray(0, count)),
+  };
+}

@@ -1,0 +1,69 @@
+// A hand through a video, searched for once and then followed: handpose_lib/track.py and handpose_lib/smoothing.py.
+
+import { handLength, mean } from "./geometry.js";
+
+export class Tracker {
+  /** @param predictor {search(picture), follow(picture, keypoints)}. @param threshold mean confidence of a hand. */
+  constructor(predictor, threshold, smoothing = null) {
+    Object.assign(this, { predictor, threshold, smoothing });
+    this.reset();
+  }
+
+  reset() {
+    this.last = null;
+    this.smoothing?.reset();
+  }
+
+  /** What the next frame shows; `found` says whether there is a hand, `searched` whether the whole frame was looked at.
+   *
+   * The next look is taken around the unfiltered keypoints, which do not trail behind.
+   */
+  async next(picture, seconds) {
+    let seen = this.last && (await this.predictor.follow(picture, this.last));
+    const searched = !seen || mean(seen.confidence) < this.threshold;
+    if (searched) {
+      seen = await this.predictor.search(picture);
+      this.smoothing?.reset();
+    }
+    const found = mean(seen.confidence) >= this.threshold;
+    this.last = found ? seen.keypoints : null;
+    let { keypoints } = seen;
+    if (found && this.smoothing) keypoints = this.smoothing.next(keypoints, seconds, handLength(keypoints));
+    return { ...seen, keypoints, found, searched };
+  }
+}
+
+/** The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012), with speeds in hand lengths per second. */
+export class OneEuro {
+  constructor({ min_cutoff: minCutoff, beta, speed_cutoff: speedCutoff }) {
+    Object.assign(this, { minCutoff, beta, speedCutoff });
+    this.reset();
+  }
+
+  reset() {
+    this.last = null;
+  }
+
+  next(keypoints, seconds, length) {
+    if (!this.last || !(seconds > this.last.seconds)) {
+      this.last = { keypoints, speed: keypoints.map(() => 0), seconds };
+      return keypoints;
+    }
+    const step = seconds - this.last.seconds;
+    const before = this.last;
+    const speed = keypoints.map(([x, y], index) => {
+      const [u, v] = before.keypoints[index];
+      const moved = Math.hypot(x - u, y - v) / Math.max(length, 1e-6) / step;
+      return before.speed[index] + share(this.speedCutoff, step) * (moved - before.speed[index]);
+    });
+    const filtered = keypoints.map((point, index) => {
+      const part = share(this.minCutoff + this.beta * speed[index], step);
+      return point.map((value, axis) => before.keypoints[index][axis] + part * (value - before.keypoints[index][axis]));
+    });
+    this.last = { keypoints: filtered, speed, seconds };
+    return filtered;
+  }
+}
+
+/** How far an exponential filter with this cutoff in Hz goes towards the new value in a step of so many seconds. */
+const share = (cutoff, step) => 1 - 1 / (1 + 2 * Math.PI * cutoff * step);

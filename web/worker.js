@@ -1,0 +1,72 @@
+// Looks for hands off the page's own thread, so that the page stays responsive.
+//
+// In:  {type: "load", exact, threads}, {type: "picture", bitmap}, {type: "frame", bitmap, seconds}, {type: "reset"},
+//      {type: "smooth", on}
+// Out: {type: "ready", facts, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message}
+
+import { mean } from "./geometry.js";
+import { Predictor } from "./predictor.js";
+import { Network, fetched, setThreads } from "./runtime.js";
+import { OneEuro, Tracker } from "./tracker.js";
+
+let facts;
+let predictor;
+let tracker;
+let smooth = true;
+let canvas;
+
+async function load({ exact, threads }) {
+  const used = setThreads(threads);
+  facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
+  const networks = {};
+  for (const role of Object.keys(facts.networks)) networks[role] = await Network.load(facts.networks[role], exact);
+  predictor = new Predictor(facts, networks);
+  tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
+  self.postMessage({ type: "ready", facts, threads: used });
+}
+
+/** A picture whose pixels are read part by part. */
+function readable(bitmap) {
+  const { width, height } = bitmap;
+  if (canvas?.width !== width || canvas?.height !== height) canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "#fff"; // transparent pictures lie on white
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  return { width, height, part: (...place) => context.getImageData(...place).data };
+}
+
+async function answer({ type, bitmap, seconds, id }) {
+  if (!predictor) throw new Error("The network is not loaded: load the page again.");
+  const start = performance.now();
+  const picture = readable(bitmap);
+  let seen;
+  if (type === "picture") {
+    seen = await predictor.search(picture);
+    seen.found = mean(seen.confidence) >= facts.tracking.threshold;
+    seen.searched = true;
+  } else {
+    seen = await tracker.next(picture, seconds);
+  }
+  const milliseconds = performance.now() - start;
+  self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, [bitmap]);
+}
+
+const handlers = {
+  load,
+  picture: answer,
+  frame: answer,
+  reset: () => tracker?.reset(),
+  smooth: ({ on }) => {
+    smooth = on;
+    if (tracker) tracker.smoothing = on ? new OneEuro(facts.smoothing) : null;
+  },
+};
+
+// One message after the other: a look that waits for the network must not be overtaken by the next one.
+let queue = Promise.resolve();
+self.onmessage = ({ data }) => {
+  queue = queue.then(() => handlers[data.type](data)).catch((error) => {
+    self.postMessage({ type: "error", message: error.message ?? String(error) });
+  });
+};
