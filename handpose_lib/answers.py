@@ -18,9 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from handpose_lib import pictures, plots, video
+from handpose_lib.inputs import MOST_PIXELS_AT_ONCE
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
-from handpose_lib.predict import MOST_PIXELS_AT_ONCE, HandPosePredictor
+from handpose_lib.predict import HandPosePredictor
 from handpose_lib.storage import atomic_path, make_folder
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 

@@ -3,12 +3,14 @@
     predictor = HandPosePredictor.from_pretrained()
     keypoints, confidence = predictor("my_hand.jpg")      # (1, 21, 2) px, (1, 21)
 
-There is no hand detector here: one hand per picture is expected, anywhere in it and turned any way. The first pass sees
-the whole picture, in all four quarter turns; each further pass a square around what the one before found, turned until
-the fingers point up, as the network saw most hands in training. Told in `notebooks/08_inference.ipynb`.
+One hand per picture is expected, anywhere in it and turned any way. A small network, the finder, looks at the whole
+picture and says roughly where the hand is and where it points; the large one then looks at a square around it, turned
+until the fingers point up, as it saw most hands in training. Where there is no finder, or what it found does not look
+like a hand, the large network looks at the whole picture itself, in all four quarter turns. Told in
+`notebooks/08_inference.ipynb`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
+from handpose_lib.calibration import calibrated
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
-from handpose_lib.pictures import as_array, is_pillows, picture_files, read_picture, read_reduced
+from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
+from handpose_lib.pictures import as_array, picture_files, read_picture
 from handpose_lib.storage import bundled_file
-from handpose_lib.track import HandTracker, TrackedHand
-from handpose_lib.unet import evaluating
+from handpose_lib.track import LOST, HandTracker, TrackedHand
+from handpose_lib.unet import evaluating, fuse_batch_norm
 from handpose_lib.weights import load_model
 
 __all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files", "points_on_input", "read_picture"]
 
-Picture = np.ndarray | Tensor | str | Path | Callable
-MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 CLOSER = 0.7  # where a closer look is less sure than this share of the look before, the look before stands
 TURNS = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))  # what points up in the first looks
@@ -39,6 +41,11 @@ GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pic
 def bundled_weights() -> Path:
     """The weights in `data/weights/` of a checkout, or in the installed package; FileNotFoundError without them."""
     return bundled_file("data/weights/handpose.safetensors")
+
+
+def finder_weights() -> Path:
+    """The weights of the finder, beside the bundled ones; FileNotFoundError without them."""
+    return bundled_file("data/weights/finder.safetensors")
 
 
 class HandPosePredictor:
@@ -52,6 +59,8 @@ class HandPosePredictor:
             three times, or once where the framing shows whole pictures.
         turned: look at the whole picture in its four quarter turns, and keep the turn that the network is surest of.
             None: where the framing crops.
+        finder: a network for whole pictures in any turn, which takes over the first pass; the four turns are then only
+            looked at where the hand that it found is not one. None: no finder.
         mirrored: look at each view and at its mirror image, and take the mean of both heatmaps.
         method: how heatmaps become points, see `decode_heatmaps`.
         batch_size: pictures that go through the network at once.
@@ -71,6 +80,7 @@ class HandPosePredictor:
         mirrored: bool = True,
         method: str = "local_peak",
         batch_size: int = 32,
+        finder: nn.Module | None = None,
     ):
         self.framing = framing or framing_of(model)
         crops = self.framing.crop > 0
@@ -89,6 +99,11 @@ class HandPosePredictor:
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device)
         self.mirrored, self.method, self.batch_size = mirrored, method, batch_size
+        self.finder = None
+        if finder is not None and crops:
+            options = {"passes": 1, "turned": False, "mirrored": False, "method": method, "batch_size": batch_size}
+            self.finder = HandPosePredictor(finder, self.device, **options)
+        self._network = self.model  # what runs; from_pretrained, which owns the model, makes it faster
 
     @classmethod
     def from_pretrained(
@@ -99,12 +114,20 @@ class HandPosePredictor:
         Args:
             path: a file that `save_model` wrote; None takes the bundled weights, which needs no network.
             device: None is the CPU.
-            options: those of the class. The weights bring the framing that they were trained with.
+            options: those of the class. The weights bring the framing that they were trained with. The finder is the
+                bundled one unless `finder` names another, or None.
 
         Raises:
             FileNotFoundError, ValueError: there are no such weights.
         """
-        return cls(load_model(path or bundled_weights(), device or "cpu")[0], **options)
+        model, _ = load_model(path or bundled_weights(), device or "cpu")
+        if "finder" not in options:
+            options["finder"] = load_model(finder_weights(), device or "cpu")[0]
+        predictor = cls(model, **options)
+        for one in (predictor, predictor.finder):
+            if one is not None:
+                one._network = fuse_batch_norm(one.model)
+        return predictor
 
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: np.ndarray | Tensor | Sequence | None = None
@@ -122,18 +145,18 @@ class HandPosePredictor:
         Raises:
             TypeError, ValueError, FileNotFoundError: a picture can't be used; they name it, and say why.
         """
-        entries = _entries(images)
-        corners = None if boxes is None else _corners(boxes, len(entries))
+        entries = entries_of(images)
+        corners = None if boxes is None else corners_of(boxes, len(entries))
         keypoints, confidence = [], []
         done = 0
-        for pictures, factors in _batches(entries, self.batch_size):
+        for pictures, factors in batches_of(entries, self.batch_size):
             part = slice(done, done + len(pictures))
             done += len(pictures)
             if corners is not None:
-                _check_inside(corners[part], pictures, factors)
-            own = None if corners is None else _resized(corners[part], 1 / factors)
+                check_inside(corners[part], pictures, factors)
+            own = None if corners is None else resized(corners[part], 1 / factors)
             found, sure = self._all_looks(pictures, own)
-            keypoints.append(_resized(found, factors))
+            keypoints.append(resized(found, factors))
             confidence.append(sure)
         return torch.cat(keypoints), torch.cat(confidence)
 
@@ -172,8 +195,25 @@ class HandPosePredictor:
             yield tracker(*frame) if isinstance(frame, tuple) else tracker(frame)
 
     def _all_looks(self, pictures: list[np.ndarray], corners: Tensor | None) -> tuple[Tensor, Tensor]:
-        keypoints, confidence = self._first_look(pictures, corners)
-        for _ in range(self.passes - 1):
+        if self.finder is None or corners is not None:
+            return self._closer(pictures, *self._first_look(pictures, corners), looks=self.passes - 1)
+        rough, _ = self.finder._first_look(pictures, None)
+        first = self.look(pictures, self.framing.around(rough, SMALLEST_BOX))
+        keypoints, confidence = (part.clone() for part in self._closer(pictures, *first, looks=self.passes - 2))
+        unsure = confidence.mean(1) < LOST
+        if unsure.any():
+            doubted = [picture for picture, doubt in zip(pictures, unsure, strict=True) if doubt]
+            again, certain = self._closer(doubted, *self._first_look(doubted, None), looks=self.passes - 1)
+            better = certain.mean(1) > confidence[unsure].mean(1)
+            keypoints[unsure] = torch.where(better[:, None, None], again, keypoints[unsure])
+            confidence[unsure] = torch.where(better[:, None], certain, confidence[unsure])
+        return keypoints, confidence
+
+    def _closer(
+        self, pictures: list[np.ndarray], keypoints: Tensor, confidence: Tensor, looks: int
+    ) -> tuple[Tensor, Tensor]:
+        """Look again at squares around what was found, `looks` times."""
+        for _ in range(looks):
             closer, certain = self.look(pictures, self.framing.around(keypoints, SMALLEST_BOX))
             better = certain.mean(1) > CLOSER * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
@@ -215,7 +255,7 @@ class HandPosePredictor:
             heatmaps = self._heatmaps(normalize(batch.float() / 255))
             found, peak = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
             keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
-            confidence.append(peak.cpu().clamp(0, 1))
+            confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
 
     def _heatmaps(self, images: Tensor) -> Tensor:
@@ -224,8 +264,8 @@ class HandPosePredictor:
         total = 0
         for flipped in (False, True) if self.mirrored else (False,):
             view = images.flip(-1) if flipped else images
-            with evaluating(self.model), torch.autocast(self.device.type, half, enabled=half is not None):
-                seen = self.model(view.contiguous(memory_format=torch.channels_last)).float()
+            with evaluating(self._network), torch.autocast(self.device.type, half, enabled=half is not None):
+                seen = self._network(view.contiguous(memory_format=torch.channels_last)).float()
             total = total + (seen.flip(-1) if flipped else seen)
         return total / (2 if self.mirrored else 1)
 
@@ -246,6 +286,11 @@ def sigma_of(model: nn.Module) -> float:
     return getattr(model, "heatmap_sigma", 2.0)
 
 
+def calibration_of(model: nn.Module) -> tuple[float, ...]:
+    """How a network's peaks become confidence, see `calibrated`; empty for one that does not say."""
+    return getattr(model, "calibration", ())
+
+
 def points_on_input(
     heatmaps: Tensor, framing: Framing, method: str = "local_peak", sigma: float = 2.0
 ) -> tuple[Tensor, Tensor]:
@@ -264,64 +309,3 @@ def points_on_input(
     found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
     return warp_keypoints(found, to_input), confidence
-
-
-def _corners(boxes: Any, count: int) -> Tensor:
-    """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
-    boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
-    boxes = boxes.float()
-    sides = boxes[:, 2:] - boxes[:, :2] if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes.new_zeros(0)
-    if len(sides) and not bool(sides.isfinite().all() & boxes.isfinite().all()):
-        raise ValueError(f"boxes must be finite, not {boxes.tolist()[:2]}")
-    if len(sides) and bool((boxes >= 0).all() and (boxes <= 1).all()):
-        raise ValueError(f"boxes must be in px of the pictures, these look like shares of them: {boxes.tolist()[:2]}")
-    if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
-        raise ValueError(
-            f"boxes must be ({count}, 4), one per picture, each left, top, right, bottom in px with "
-            f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()[:2]}"
-        )
-    return boxes.reshape(count, 2, 2)
-
-
-def _check_inside(corners: Tensor, pictures: Sequence[np.ndarray], factors: Tensor) -> None:
-    """ValueError for a box that has nothing of its picture in it."""
-    for box, picture, factor in zip(corners, pictures, factors, strict=True):
-        size = torch.tensor(picture.shape[1::-1]) * factor
-        if not bool((box[0] < size).all() and (box[1] > 0).all()):
-            width, height = size.round().int().tolist()
-            raise ValueError(f"the box {box.flatten().tolist()} lies outside of its picture, {width}×{height} px")
-
-
-def _entries(images: Any) -> list[Any]:
-    """What was given, as a list of single pictures."""
-    single = isinstance(images, str | Path) or callable(images) or is_pillows(images)
-    single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
-    entries = [images] if single else list(images)
-    if not entries:
-        raise ValueError("no pictures were given")
-    return entries
-
-
-def _batches(entries: Sequence[Any], batch_size: int) -> Iterator[tuple[list[np.ndarray], Tensor]]:
-    """Pictures in parts that fit in memory, with how many px of its file one px of each is wide and high: (N, 2)."""
-    pictures, factors, pixels = [], [], 0
-    for number, entry in enumerate(entries):
-        picture, factor = _reduced(entry, f"picture {number}")
-        pictures.append(picture)
-        factors.append(factor)
-        pixels += picture.shape[0] * picture.shape[1]
-        if len(pictures) == batch_size or pixels >= MOST_PIXELS_AT_ONCE:
-            yield pictures, torch.tensor(factors)
-            pictures, factors, pixels = [], [], 0
-    if pictures:
-        yield pictures, torch.tensor(factors)
-
-
-def _resized(points: Tensor, factors: Tensor) -> Tensor:
-    """Points (N, P, 2) of pictures that become (N, 2) times as large."""
-    return torch.where(factors[:, None] == 1, points, (points + 0.5) * factors[:, None] - 0.5)
-
-
-def _reduced(entry: Any, name: str) -> tuple[np.ndarray, tuple[float, float]]:
-    """As `as_array`, but large files are read small; with how much smaller in width and height."""
-    return read_reduced(entry) if isinstance(entry, str | Path) else (as_array(entry, name), (1.0, 1.0))

@@ -141,6 +141,14 @@ PRESETS: dict[str, TrainSettings] = {
             spectrum=0.8, wear=1.0, occluders=0.15,
         ),
     ),
+    # A small network that says roughly where in a whole picture the hand is and where it points, in any turn.
+    "finder": TrainSettings(
+        framing=Framing(96), source_size=160, width=16, depth=3, decoder=(32, 48), batch_size=32, epochs=8,
+        learning_rate=3e-3, sigma_start=8.0, sigma_end=4.0, sigma_until=0.5, augmentation=Augmentation(
+            rotation=180.0, scale=1.6, shift=0.18, brightness=0.4, contrast=0.4, saturation=0.6, tint=0.15,
+            spectrum=0.8, wear=1.0, occluders=0.15,
+        ),
+    ),
     # FreiHAND at 128 px, as the rebuilt system had it. The four versions of a hand differ in the background only, so an
     # epoch shows each hand in one of them, drawn anew: as many poses as all four would show, at a quarter of the cost,
     # and the schedule is counted in passes over the poses. 100 epochs of 27,440 hands are 21,400 steps.

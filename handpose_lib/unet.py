@@ -6,10 +6,13 @@ convolutions and bilinear upsampling: `width` channels at full resolution, twice
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from handpose_lib.framing import Framing
 
@@ -103,3 +106,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def fuse_batch_norm(model: nn.Module) -> nn.Module:
+    """A copy of a network for prediction alone, with each batch normalisation folded into the convolution before it.
+
+    Args:
+        model: a network in which the two follow each other in an `nn.Sequential`.
+
+    Returns:
+        A network in evaluation mode that answers the same, to rounding, and faster.
+    """
+    fused = deepcopy(model).eval()
+    for part in fused.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for place, (first, second) in enumerate(pairwise(list(part))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                part[place], part[place + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return fused

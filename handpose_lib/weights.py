@@ -1,6 +1,7 @@
 """Weight files: safetensors with a network's shape and framing in the header, a checksum, and no code."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
     header = {"network": type(model).__name__, **model.shape, "framing": model.framing.to_json()}
     header["heatmap_sigma"] = model.heatmap_sigma
+    if calibration := getattr(model, "calibration", ()):
+        header["calibration"] = list(calibration)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
@@ -107,4 +110,10 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Mod
     if type(sigma) not in (int, float) or not 0 < sigma < 100:
         raise ValueError(f"heatmap_sigma is {sigma!r}, it must be a number of pixels")
     model.heatmap_sigma = float(sigma)
+    calibration = header.get("calibration", [])
+    if not isinstance(calibration, list) or len(calibration) not in (0, 3):
+        raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
+    if not all(type(one) in (int, float) and math.isfinite(one) for one in calibration):
+        raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
+    model.calibration = tuple(float(one) for one in calibration)
     return model

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from trees import make_tree
 
-from handpose_lib import answers, cli, evaluate, pictures, predict
+from handpose_lib import answers, cli, evaluate, inputs, pictures
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.loader import decoded_images
@@ -223,14 +223,14 @@ def test_a_large_jpeg_is_decoded_small_and_answered_in_its_own_pixels(tmp_path, 
     assert (read.shape[0] > read.shape[1]) == (turn == 6)
     assert max(read_picture(tmp_path / "large.jpg").shape) == 640
     predictor = HandPosePredictor(UNet2DHandPose(4, 2, framing=Framing(32)))
-    monkeypatch.setattr(predict, "read_reduced", lambda path: read_reduced(path, 256))
+    monkeypatch.setattr(inputs, "read_reduced", lambda path: read_reduced(path, 256))
     small, full = predictor(tmp_path / "large.jpg")[0], predictor(read)[0]
     assert torch.allclose(small, (full + 0.5) * factors[0] - 0.5)
 
 
 def test_pictures_are_held_at_once_only_as_far_as_memory_is_meant_for_it(monkeypatch):
-    monkeypatch.setattr(predict, "MOST_PIXELS_AT_ONCE", 250 * 250)
-    sizes = [len(part) for part, _ in predict._batches([scene()] * 5, 32)]
+    monkeypatch.setattr(inputs, "MOST_PIXELS_AT_ONCE", 250 * 250)
+    sizes = [len(part) for part, _ in inputs.batches_of([scene()] * 5, 32)]
     assert sizes == [2, 2, 1]
 
 

@@ -313,3 +313,69 @@ def test_a_closer_look_that_sees_much_less_is_not_taken():
         model.share = share
         both = HandPosePredictor(model, framing=Framing(64, crop=0.3), passes=2, turned=False, mirrored=False)(image)
         assert model.looks == 2 and torch.equal(first[0], both[0]) == kept
+
+
+class Counts(SeesRed):
+    """Counts the squares it is shown."""
+
+    def __init__(self, framing):
+        super().__init__()
+        self.framing, self.seen = framing, 0
+
+    def forward(self, images):
+        self.seen += len(images)
+        return super().forward(images)
+
+
+class SeesNothingThere(Counts):
+    """A finder that is wrong: it answers the upper left corner, whatever it sees."""
+
+    def forward(self, images):
+        self.seen += len(images)
+        return render_heatmaps(torch.full((len(images), 21, 2), 3.0), images.shape[-2:], 2.0)
+
+
+def test_a_finder_takes_over_the_first_look():
+    finder, network = Counts(Framing(64)), Counts(Framing(64, crop=0.55, upright=True))
+    predictor = HandPosePredictor(network, passes=2, mirrored=False, finder=finder)
+    keypoints, confidence = predictor(with_spot(640, 480, 300, 200, 12))
+    assert (finder.seen, network.seen) == (1, 1)  # one look each, no quarter turns
+    assert (keypoints[0] - torch.tensor([300.0, 200.0])).norm(dim=-1).max() < 2
+    assert confidence.min() > 0.5
+
+
+def test_where_the_finder_saw_no_hand_the_whole_picture_is_looked_at():
+    finder, network = SeesNothingThere(Framing(64)), Counts(Framing(64, crop=0.55, upright=True))
+    predictor = HandPosePredictor(network, passes=2, mirrored=False, finder=finder)
+    far, near = with_spot(640, 640, 480, 500, 12), with_spot(640, 640, 32, 34, 12)
+    keypoints, confidence = predictor([near, far])
+    assert network.seen == 2 + 4 + 1  # both where the finder said; then only the one in four turns, and closer
+    assert (keypoints[0] - torch.tensor([32.0, 34.0])).norm(dim=-1).max() < 2
+    assert (keypoints[1] - torch.tensor([480.0, 500.0])).norm(dim=-1).max() < 2
+    assert confidence.mean(1).min() > 0.5
+
+
+def test_with_a_given_box_nothing_is_searched():
+    finder, network = Counts(Framing(64)), Counts(Framing(64, crop=0.55, upright=True))
+    predictor = HandPosePredictor(network, passes=1, turned=False, mirrored=False, finder=finder)
+    predictor(with_spot(640, 480, 300, 200, 12), boxes=[[250, 150, 350, 250]])
+    assert (finder.seen, network.seen) == (0, 1)
+
+
+def test_a_network_of_whole_pictures_needs_no_finder():
+    assert HandPosePredictor(Counts(Framing(64)), finder=Counts(Framing(64))).finder is None
+
+
+def test_the_finder_is_the_bundled_one_another_or_none(tmp_path):
+    assert HandPosePredictor.from_pretrained().finder.framing.crop == 0
+    assert HandPosePredictor.from_pretrained(finder=None).finder is None
+    save_model(UNet2DHandPose(8, 2, framing=Framing(32)), tmp_path / "whole.safetensors")
+    assert HandPosePredictor.from_pretrained(tmp_path / "whole.safetensors").finder is None
+
+
+def test_a_calibrated_network_says_chances():
+    network = SeesRed()
+    peaks = HandPosePredictor(network, passes=1, turned=False)(with_spot(64, 64, 30, 30, 3))[1]
+    network.calibration = (-4.0, 3.0, 2.0)
+    chances = HandPosePredictor(network, passes=1, turned=False)(with_spot(64, 64, 30, 30, 3))[1]
+    torch.testing.assert_close(chances, torch.sigmoid(-4 + 3 * peaks + 2 * peaks.mean(1, keepdim=True)))

@@ -198,3 +198,17 @@ def test_settings_come_back_from_json_and_older_ones_keep_their_names():
     assert TrainSettings.from_json(plain) == TrainSettings()
     with pytest.raises(ValueError, match="decoder"):
         stacked_settings(decoder=(), refine=(8, 12))
+
+
+def test_a_calibration_travels_with_the_weights(tmp_path):
+    model = StackedUNet(8, 2, (8,), ())
+    save_model(model, tmp_path / "plain.safetensors")
+    assert load_model(tmp_path / "plain.safetensors")[0].calibration == ()
+    model.calibration = (-1.5, 4.0, 2.25)
+    save_model(model, tmp_path / "sure.safetensors", half=True)
+    assert load_model(tmp_path / "sure.safetensors")[0].calibration == (-1.5, 4.0, 2.25)
+    for wrong in ((1.0,), ("a", "b", "c"), (1.0, float("nan"), 2.0)):
+        model.calibration = wrong
+        save_model(model, tmp_path / "wrong.safetensors")
+        with pytest.raises(ValueError, match="calibration"):
+            load_model(tmp_path / "wrong.safetensors")

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from handpose_lib.framing import Framing
-from handpose_lib.unet import ConvBlock, UNet2DHandPose, evaluating
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.unet import ConvBlock, UNet2DHandPose, evaluating, fuse_batch_norm
 from handpose_lib.weights import load_model, save_model
 
 
@@ -220,3 +221,23 @@ def test_a_header_of_any_length_is_read(tmp_path):
         lengths.add(path.read_bytes()[0])
         load_model(path)
     assert 0x80 in lengths
+
+
+def test_folding_batch_norm_changes_no_answer_and_leaves_the_network_alone():
+    torch.manual_seed(0)
+    for model in (UNet2DHandPose(width=8, depth=2), StackedUNet(8, 2, (8,), (8, 8))):
+        for part in model.modules():  # statistics as after a training, and heads that answer something
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.3)
+                part.running_var.uniform_(0.5, 2)
+            if isinstance(part, torch.nn.Conv2d) and part.out_channels == 21:
+                part.reset_parameters()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        fused = fuse_batch_norm(model.train())
+        assert model.training and not any(isinstance(part, torch.nn.BatchNorm2d) for part in fused.modules())
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        images = torch.randn(2, 3, 32, 32)
+        with torch.inference_mode():
+            expected = model.eval()(images)
+            assert expected.abs().max() > 1e-3
+            torch.testing.assert_close(fused(images), expected, atol=1e-5, rtol=1e-4)

@@ -2,9 +2,11 @@
 
     python -m handpose_lib.recipes.pretrained
 
-renders the hands (a quarter of an hour on two cores), trains on them in three stages (many hours on a CPU), and writes
+renders the hands (half an hour on two cores), trains on them in three stages (many hours on a CPU) and a finder beside
+them, fits what the confidence means on the validation hands, and writes
 
     data/weights/handpose.safetensors    the averaged weights of the best epoch, in 16 bits
+    data/weights/finder.safetensors      those of the network that looks first
     figures/weights_history.csv          how the training went
     figures/weights.json                 what they score, and how that was measured
 
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from handpose_lib.calibration import WITHIN, fit_calibration
 from handpose_lib.devices import pick_device
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
-from handpose_lib.metrics import epe, pck
+from handpose_lib.metrics import correct, epe, pck
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.runs import HistoryRow, read_history, write_history
@@ -50,32 +54,48 @@ STAGES = (
     Stage("weights-2", 28_000, replace(PRESETS["weights"], epochs=5, learning_rate=1.5e-3, sigma_start=1.75)),
     Stage("weights-3", 28_000, PRESETS["stacked"]),
 )
+FINDER = Stage("finder", 28_000, PRESETS["finder"])
 
 
 def train(device: str | None = None) -> list[Path]:
-    """Train all stages, or go on where they were stopped; returns their folders."""
+    """Train all stages and the finder, or go on where they were stopped; returns their folders, the finder's last."""
     folders: list[Path] = []
-    for stage in STAGES:
-        root = write_dataset(work_folder() / f"synthhand-{stage.hands}", stage.hands, seed=7)
+    for stage in (*STAGES, FINDER):
+        root = rendered_hands(stage)
         folder = runs_folder() / stage.name
         train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
         trainer = Trainer(stage.settings, train_set, val_set, folder, pick_device(device))
         if (folder / "checkpoint.pt").is_file():
             trainer.resume()
-        elif folders:
+        elif folders and stage is not FINDER:
             trainer.start_from(folders[-1] / "best.safetensors")
         trainer.run()
         folders.append(folder)
     return folders
 
 
+def rendered_hands(stage: Stage) -> Path:
+    """The folder of a stage's hands, rendered where they are missing."""
+    return write_dataset(work_folder() / f"synthhand-{stage.hands}", stage.hands, seed=7)
+
+
+def calibrate(model: nn.Module, finder: nn.Module, hands: FreiHAND) -> None:
+    """Fit the model's `calibration` on rendered hands that it was not trained on."""
+    model.calibration = ()
+    predictor = HandPosePredictor(model, finder=finder)
+    found, peaks = predictor([hands.image_path(index) for index in range(len(hands))])
+    model.calibration = fit_calibration(peaks, correct(found, hands.keypoints, WITHIN) == 1)
+
+
 def export(folders: list[Path], project: Path) -> None:
-    """Copy the last stage's weights, in 16 bits, and the history of all stages into the project."""
-    model, _ = load_model(folders[-1] / "best.safetensors")
-    with atomic_path(project / "data" / "weights" / "handpose.safetensors") as temporary:
-        save_model(model, temporary, half=True)
+    """Copy the weights, in 16 bits and calibrated, and the history of all stages into the project."""
+    model, finder = (load_model(folder / "best.safetensors")[0] for folder in folders[-2:])
+    calibrate(model, finder, FreiHAND(rendered_hands(STAGES[-1]), "val"))
+    for network, name in ((model, "handpose"), (finder, "finder")):
+        with atomic_path(project / "data" / "weights" / f"{name}.safetensors") as temporary:
+            save_model(network, temporary, half=True)
     rows: list[HistoryRow] = []
-    for folder in folders:
+    for folder in folders[:-1]:
         before = rows[-1] if rows else {}
         for row in read_history(folder / "history.csv"):
             added = {name: round(row[name] + before.get(name, 0), 2) for name in ("epoch", "step", "seconds")}
@@ -145,7 +165,7 @@ def main() -> None:
     if options.real:
         rows.append(score_real(predictor, options.real, options.leave_out))
     rows += [score_row(predictor, name, Path(folder)) for name, folder in options.row]
-    report = {"rows": rows, "settings": {stage.name: stage.settings.to_json() for stage in STAGES}}
+    report = {"rows": rows, "settings": {stage.name: stage.settings.to_json() for stage in (*STAGES, FINDER)}}
     with atomic_path(project / "figures" / "weights.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for row in rows:
