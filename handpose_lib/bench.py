@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from handpose_lib.bench_predict import prediction
 from handpose_lib.conventional import SIGMA, ConventionalSamples, decode_by_loop, render_by_loop, textbook_awing
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
@@ -278,6 +279,7 @@ def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
         bench.heatmaps(seconds)
         if device.type == "cpu":  # which renders the hands
             bench.rendering_of_hands()
+            prediction(bench)
         report["devices"][device.type] = {
             "name": name, "settings": bench.settings.to_json(), "rows": bench.rows, "profile": shares,
         }  # fmt: skip

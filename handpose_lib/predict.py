@@ -61,7 +61,7 @@ class HandPosePredictor:
             None: where the framing crops.
         finder: a network for whole pictures in any turn, which takes over the first pass; the four turns are then only
             looked at where the hand that it found is not one. None: no finder.
-        mirrored: look at each view and at its mirror image, and take the mean of both heatmaps.
+        mirrored: with the last look, look at the mirror image as well, and take the mean of both heatmaps.
         method: how heatmaps become points, see `decode_heatmaps`.
         batch_size: pictures that go through the network at once.
 
@@ -180,7 +180,7 @@ class HandPosePredictor:
             view = self.framing.around(keypoints[None], SMALLEST_BOX)
         else:
             view = self.framing.whole(pixels.shape[:2])[None]
-        keypoints, confidence = self.look([pixels], view)
+        keypoints, confidence = self.look([pixels], view, mirrored=False)
         return keypoints[0], confidence[0]
 
     def track(self, frames: Iterable[Picture], **options: Any) -> Iterator[TrackedHand]:
@@ -198,7 +198,7 @@ class HandPosePredictor:
         if self.finder is None or corners is not None:
             return self._closer(pictures, *self._first_look(pictures, corners), looks=self.passes - 1)
         rough, _ = self.finder._first_look(pictures, None)
-        first = self.look(pictures, self.framing.around(rough, SMALLEST_BOX))
+        first = self.look(pictures, self.framing.around(rough, SMALLEST_BOX), self.mirrored and self.passes <= 2)
         keypoints, confidence = (part.clone() for part in self._closer(pictures, *first, looks=self.passes - 2))
         unsure = confidence.mean(1) < LOST
         if unsure.any():
@@ -213,8 +213,9 @@ class HandPosePredictor:
         self, pictures: list[np.ndarray], keypoints: Tensor, confidence: Tensor, looks: int
     ) -> tuple[Tensor, Tensor]:
         """Look again at squares around what was found, `looks` times."""
-        for _ in range(looks):
-            closer, certain = self.look(pictures, self.framing.around(keypoints, SMALLEST_BOX))
+        for number in range(1, looks + 1):
+            views = self.framing.around(keypoints, SMALLEST_BOX)
+            closer, certain = self.look(pictures, views, self.mirrored and number == looks)
             better = certain.mean(1) > CLOSER * confidence.mean(1)
             keypoints = torch.where(better[:, None, None], closer, keypoints)
             confidence = torch.where(better[:, None], certain, confidence)
@@ -230,7 +231,7 @@ class HandPosePredictor:
         best: tuple[Tensor, Tensor] | None = None
         for up in TURNS if self.turned else TURNS[:1]:
             views = crop_matrices(corners, share, size, corners.new_tensor(up).expand(len(corners), 2))
-            keypoints, confidence = self.look(pictures, views)
+            keypoints, confidence = self.look(pictures, views, self.mirrored and self.passes == 1)
             if best is not None:
                 surer = confidence.mean(1) > best[1].mean(1)
                 keypoints = torch.where(surer[:, None, None], keypoints, best[0])
@@ -239,35 +240,39 @@ class HandPosePredictor:
         return best
 
     @torch.inference_mode()
-    def look(self, pictures: Sequence[np.ndarray], views: Tensor) -> tuple[Tensor, Tensor]:
+    def look(
+        self, pictures: Sequence[np.ndarray], views: Tensor, mirrored: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One look: keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), on the CPU.
 
         Args:
             pictures: N RGB arrays (H, W, 3), uint8.
             views: (N, 2, 3) similarities from each picture to the network's square, such as `framing.around` gives.
+            mirrored: whether the mirror images are looked at as well; None: as the predictor was told.
         """
+        mirrored = self.mirrored if mirrored is None else mirrored
         keypoints, confidence = [], []
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)
             matrices = views[part].double()
             crops = [cut(p, m.numpy(), self.framing.image_size) for p, m in zip(pictures[part], matrices, strict=True)]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-            heatmaps = self._heatmaps(normalize(batch.float() / 255))
+            heatmaps = self._heatmaps(normalize(batch.float() / 255), mirrored)
             found, peak = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
             keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
 
-    def _heatmaps(self, images: Tensor) -> Tensor:
-        """Heatmaps (B, 21, S, S) float32 of images (B, 3, S, S), the mean with those of their mirror images."""
+    def _heatmaps(self, images: Tensor, mirrored: bool) -> Tensor:
+        """Heatmaps (B, 21, H, W) float32 of images (B, 3, S, S), or their mean with those of the mirror images."""
         half = half_precision(self.device)
         total = 0
-        for flipped in (False, True) if self.mirrored else (False,):
+        for flipped in (False, True) if mirrored else (False,):
             view = images.flip(-1) if flipped else images
             with evaluating(self._network), torch.autocast(self.device.type, half, enabled=half is not None):
                 seen = self._network(view.contiguous(memory_format=torch.channels_last)).float()
             total = total + (seen.flip(-1) if flipped else seen)
-        return total / (2 if self.mirrored else 1)
+        return total / (2 if mirrored else 1)
 
 
 def framing_of(model: nn.Module) -> Framing:

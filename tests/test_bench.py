@@ -62,3 +62,15 @@ def test_a_row_holds_the_median_ratio_and_its_middle_half(bundled_root: Path, ca
     assert calls == [1, 2] * 4  # warmed up once, then in turn
     assert len(json.loads(json.dumps(rows.rows))) == 2
     assert "x" in capsys.readouterr().out
+
+
+def test_rows_of_prediction_compare_what_they_say(bundled_root, capsys):
+    rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=1)
+    threads = torch.get_num_threads()
+    bench.prediction(rows)
+    assert torch.get_num_threads() == threads
+    found = {row["row"]: row for row in rows.rows}
+    assert {"h", "i", "j"} <= found.keys()
+    assert ("k" in found) != ("MediaPipe is not installed" in capsys.readouterr().out)
+    assert all(row["seconds"][0] == pytest.approx(row["ratio"] * row["seconds"][1], rel=0.01) for row in rows.rows)
+    assert found["i"]["ms_each"][1] == pytest.approx(found["h"]["ms_each"][0], rel=3)  # the same work, timed twice

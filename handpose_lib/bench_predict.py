@@ -1,0 +1,66 @@
+"""How long a picture takes from pixels to keypoints: rows of `handpose bench`, one thread of a processor, batch 1."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from handpose_lib.pictures import read_picture
+from handpose_lib.predict import HandPosePredictor
+
+if TYPE_CHECKING:
+    from handpose_lib.bench import Bench
+
+
+def prediction(bench: "Bench") -> None:
+    """Rows h to k: a photograph with and without the finder, a tracked frame, a batch, and MediaPipe beside them.
+
+    Args:
+        bench: the run that the rows are added to; its validation pictures are what is looked at.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _rows(bench)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rows(bench: "Bench") -> None:
+    pictures = [read_picture(bench.val_set.image_path(index)) for index in range(32)]
+    predictor = HandPosePredictor.from_pretrained(device=bench.device)
+    without = HandPosePredictor.from_pretrained(device=bench.device, finder=None)
+    places = [predictor.search(picture)[0] for picture in pictures]
+
+    def each(work: Callable[[int], object]) -> Callable[[], None]:
+        return lambda: [work(index) for index in range(len(pictures))] and None
+
+    tracked = each(lambda i: predictor.follow(pictures[i], places[i]))
+    searched = each(lambda i: predictor.search(pictures[i]))
+    bench.compare(
+        "h",
+        "a picture, whole, with the finder / with four turns",
+        searched,
+        each(lambda i: without.search(pictures[i])),
+    )
+    bench.compare("i", "a tracked frame / a picture, whole", tracked, searched)
+    bench.compare("j", "32 pictures in one batch / one by one", lambda: predictor(pictures), searched)
+    for row in bench.rows[-3:]:
+        row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
+    if importlib.util.find_spec("mediapipe"):
+        theirs = mediapipe_tracking(pictures)
+        bench.compare("k", "a tracked frame / MediaPipe's on the same frame again", tracked, theirs)
+    else:
+        print("k    MediaPipe is not installed: no row with its time")
+
+
+def mediapipe_tracking(pictures: list[np.ndarray]) -> Callable[[], None]:
+    """MediaPipe's hand landmarks on each picture, which it has seen a moment ago: it tracks, and does not search."""
+    from mediapipe import solutions  # an option of whoever runs the bench: no dependency of ours
+
+    hands = [solutions.hands.Hands(max_num_hands=1) for _ in pictures]
+    for one, picture in zip(hands, pictures, strict=True):
+        one.process(picture)
+    return lambda: [one.process(picture) for one, picture in zip(hands, pictures, strict=True)] and None
