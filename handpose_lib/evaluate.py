@@ -21,7 +21,7 @@ from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
-from handpose_lib.predict import HandPosePredictor, framing_of, points_on_input, sigma_of
+from handpose_lib.predict import HandPosePredictor, bundled_finder, framing_of, points_on_input, sigma_of
 from handpose_lib.unet import evaluating
 
 BOXES = ("found", "truth")
@@ -185,8 +185,9 @@ def evaluate(
 ) -> Report:
     """Run a network over a labelled data set and report how far its keypoints are from the truth.
 
-    A network that was trained on crops must first find the hand, which costs it accuracy. So it is scored through
-    `HandPosePredictor`, as it would be used; around the true boxes it scores higher, and the report says so.
+    A network that was trained on crops must first be told where the hand is, which costs accuracy. So it is scored
+    through `HandPosePredictor` with the bundled finder, as it would be used; around the true boxes it scores higher,
+    and the report says so.
 
     Args:
         model: images (B, 3, S, S) -> heatmaps (B, 21, H, W); or a predictor such as `HandPosePredictor`, which is
@@ -221,7 +222,8 @@ def evaluate(
     if not framing.crop:
         batches = HandBatches(dataset, framing, min(batch_size, len(dataset)), device=device)
         return make_report(dataset, *predict_keypoints(model, batches, method))
-    predictor = HandPosePredictor(model, device, framing, method=method, batch_size=batch_size)
+    finder = bundled_finder(device) if boxes == "found" else None
+    predictor = HandPosePredictor(model, device, framing, method=method, batch_size=batch_size, finder=finder)
     found = predictor(images) if boxes == "found" else _look_at_true_boxes(predictor, dataset)
     return make_report(dataset, *found, boxes=boxes)
 

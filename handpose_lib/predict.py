@@ -43,9 +43,9 @@ def bundled_weights() -> Path:
     return bundled_file("data/weights/handpose.safetensors")
 
 
-def finder_weights() -> Path:
-    """The weights of the finder, beside the bundled ones; FileNotFoundError without them."""
-    return bundled_file("data/weights/finder.safetensors")
+def bundled_finder(device: torch.device | str = "cpu") -> nn.Module:
+    """The finder that comes with the bundled weights; FileNotFoundError without its file."""
+    return load_model(bundled_file("data/weights/finder.safetensors"), device)[0]
 
 
 class HandPosePredictor:
@@ -122,7 +122,7 @@ class HandPosePredictor:
         """
         model, _ = load_model(path or bundled_weights(), device or "cpu")
         if "finder" not in options:
-            options["finder"] = load_model(finder_weights(), device or "cpu")[0]
+            options["finder"] = bundled_finder(device or "cpu")
         predictor = cls(model, **options)
         for one in (predictor, predictor.finder):
             if one is not None:
