@@ -14,22 +14,23 @@ if TYPE_CHECKING:
     from handpose_lib.bench import Bench
 
 
-def prediction(bench: "Bench") -> None:
+def prediction(bench: "Bench", pictures: int = 32) -> None:
     """Rows h to k: a photograph with and without the finder, a tracked frame, a batch, and MediaPipe beside them.
 
     Args:
-        bench: the run that the rows are added to; its validation pictures are what is looked at.
+        bench: the run that the rows are added to.
+        pictures: how many of its validation pictures are looked at.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _rows(bench)
+        _rows(bench, pictures)
     finally:
         torch.set_num_threads(threads)
 
 
-def _rows(bench: "Bench") -> None:
-    pictures = [read_picture(bench.val_set.image_path(index)) for index in range(32)]
+def _rows(bench: "Bench", count: int) -> None:
+    pictures = [read_picture(bench.val_set.image_path(index)) for index in range(count)]
     predictor = HandPosePredictor.from_pretrained(device=bench.device)
     without = HandPosePredictor.from_pretrained(device=bench.device, finder=None)
     places = [predictor.search(picture)[0] for picture in pictures]
@@ -46,7 +47,7 @@ def _rows(bench: "Bench") -> None:
         each(lambda i: without.search(pictures[i])),
     )
     bench.compare("i", "a tracked frame / a picture, whole", tracked, searched)
-    bench.compare("j", "32 pictures in one batch / one by one", lambda: predictor(pictures), searched)
+    bench.compare("j", f"{count} pictures in one batch / one by one", lambda: predictor(pictures), searched)
     for row in bench.rows[-3:]:
         row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
     if importlib.util.find_spec("mediapipe"):
