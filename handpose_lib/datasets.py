@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from handpose_lib.download import find_tree
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.storage import base_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.synthhand.dataset import SETTINGS_FILE
@@ -46,3 +48,31 @@ def find_data(preset: str) -> tuple[Path, str]:
         root = work_folder() / f"synthhand-{FULL_SYNTH_HANDS}"
         write_dataset(root, FULL_SYNTH_HANDS, seed=1)
     return root, data_name(preset)
+
+
+def open_data(root: str | Path, split: str, share: float = 0.0) -> FreiHAND | KeypointFolder:
+    """The data set at a path: a folder in FreiHAND's layout, else pictures with 2D labels.
+
+    Args:
+        root: a folder, or a file of labels.
+        split: see `FreiHAND` and `KeypointFolder`.
+        share: for pictures with 2D labels only, see `KeypointFolder`.
+
+    Raises:
+        FileNotFoundError, ValueError: what the class raises; a share for a folder in FreiHAND's layout.
+    """
+    root = Path(root).expanduser()
+    if not holds_labels(root):
+        if share:
+            raise ValueError(f"{root} is in FreiHAND's layout, whose pictures are used whole: leave --share out")
+        return FreiHAND(root, split)
+    return KeypointFolder(root, split, share)
+
+
+def holds_labels(root: Path) -> bool:
+    """Whether a path means pictures with 2D labels: a file, or a folder without FreiHAND's files that has one."""
+    if root.is_file():
+        return True
+    if any(root.glob("training*")) or any(root.glob("evaluation*")):
+        return False
+    return any(any(place.glob(f"*.{end}")) for place in (root, root / "annotations") for end in ("json", "csv"))

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
-from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES
+from handpose_lib.keypoint_folder import KeypointFolder
+from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES, with_gaps_filled
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
 from handpose_lib.predict import HandPosePredictor, bundled_finder, framing_of, points_on_input, sigma_of
@@ -72,10 +73,10 @@ class Report:
 
     predictions: Tensor  # (M, 21, 2)
     targets: Tensor  # (M, 21, 2)
-    visible: Tensor  # (M, 21) bool: on the image; the others count nowhere
+    visible: Tensor  # (M, 21) bool: labelled and on the image; the others count nowhere
     confidence: Tensor  # (M, 21)
     ids: np.ndarray  # (M,) image ids
-    hand_ids: np.ndarray  # (M,) rows of the annotation files
+    hand_ids: np.ndarray  # (M,) rows of the annotation files; of a `KeypointFolder`, the groups
     versions: np.ndarray  # (M,) str
     split: str
     occluded: np.ndarray | None = None  # (M, 21) bool, where the data set knows it
@@ -176,7 +177,7 @@ class Report:
 
 def evaluate(
     model: nn.Module | Callable[[list[Path]], tuple[Tensor, Tensor]],
-    dataset: FreiHAND,
+    dataset: FreiHAND | KeypointFolder,
     boxes: str = "found",
     framing: Framing | None = None,
     method: str = "local_peak",
@@ -193,7 +194,7 @@ def evaluate(
         model: images (B, 3, S, S) -> heatmaps (B, 21, H, W); or a predictor such as `HandPosePredictor`, which is
             given the image files and returns keypoints (M, 21, 2) in px of the images and confidence (M, 21).
             The arguments below are for a network only.
-        dataset: a `FreiHAND` with keypoints; its `transforms` are not applied.
+        dataset: a `FreiHAND` or `KeypointFolder` with keypoints; its `transforms` are not applied.
         boxes: what a network that was trained on crops is shown: "found", around what it found itself, or "truth",
             around the true keypoints. One that was trained on whole images sees them whole.
         framing: how the images become the network's input; the model's own `framing` when None. Errors are reported
@@ -228,12 +229,12 @@ def evaluate(
     return make_report(dataset, *found, boxes=boxes)
 
 
-def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND) -> tuple[Tensor, Tensor]:
+def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND | KeypointFolder) -> tuple[Tensor, Tensor]:
     """One look at crops around the true keypoints: keypoints (M, 21, 2) px of the 224 image, confidence (M, 21)."""
     keypoints, confidence = [], []
     for index in torch.arange(len(dataset)).split(predictor.batch_size):
         pictures = [dataset.read(int(i)).permute(1, 2, 0).numpy() for i in index]
-        views = predictor.framing.around(torch.from_numpy(dataset.keypoints[index]))
+        views = predictor.framing.around(with_gaps_filled(torch.from_numpy(dataset.keypoints[index])))
         found, sure = predictor.look(pictures, views)
         keypoints.append(found)
         confidence.append(sure)
@@ -241,12 +242,12 @@ def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND) -> tupl
 
 
 def make_report(
-    dataset: FreiHAND, predictions: Tensor, confidence: Tensor | None = None, boxes: str = "none"
+    dataset: FreiHAND | KeypointFolder, predictions: Tensor, confidence: Tensor | None = None, boxes: str = "none"
 ) -> Report:
     """A report on keypoints (M, 21, 2) or (21, 2), px of the 224 image, however they were predicted.
 
     Args:
-        dataset: a `FreiHAND` with keypoints.
+        dataset: a `FreiHAND` or `KeypointFolder` with keypoints.
         predictions: for each item, or one answer for all.
         confidence: (M, 21) from 0 to 1; None: 1 everywhere.
         boxes: see `Report`.
@@ -267,6 +268,6 @@ def make_report(
     )
 
 
-def mean_hand(dataset: FreiHAND) -> Tensor:
+def mean_hand(dataset: FreiHAND | KeypointFolder) -> Tensor:
     """The mean of a data set's keypoints (21, 2), px of the 224 image: what one answers without looking."""
-    return torch.from_numpy(dataset.keypoints).mean(dim=0)
+    return torch.from_numpy(dataset.keypoints).nanmean(dim=0)

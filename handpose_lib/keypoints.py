@@ -49,3 +49,9 @@ def hand_direction(keypoints: Tensor) -> Tensor:
     """Where a hand points in the image, from the wrist to the middle of the four knuckles: (..., 21, 2) -> (..., 2)."""
     knuckles = [finger[0] for finger in list(FINGERS.values())[1:]]
     return keypoints[..., knuckles, :].mean(-2) - keypoints[..., 0, :]
+
+
+def with_gaps_filled(keypoints: Tensor) -> Tensor:
+    """Keypoints (..., 21, 2) in which those that are NaN stand amid the others, so that the hand has a box."""
+    known = keypoints.isfinite().all(-1, keepdim=True)
+    return keypoints.where(known, keypoints.nanmean(-2, keepdim=True))

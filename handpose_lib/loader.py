@@ -22,12 +22,14 @@ from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
+from handpose_lib.keypoint_folder import KeypointFolder
+from handpose_lib.keypoints import with_gaps_filled
 from handpose_lib.storage import derived_folder
 
 FULL_SIZE = (IMAGE_SIZE, IMAGE_SIZE)  # (H, W) of a data set's images
 
 
-def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = True) -> Tensor:
+def decoded_images(dataset: FreiHAND | KeypointFolder, image_size: int = 128, progress: bool = True) -> Tensor:
     """All images of a data set, resized: uint8 (M, 3, image_size, image_size), memory-mapped, in item order.
 
     Decoded once, on all cores, into a file under `storage.derived_folder(root)`. The file is written whole or not at
@@ -36,7 +38,9 @@ def decoded_images(dataset: FreiHAND, image_size: int = 128, progress: bool = Tr
     shape = (len(dataset), 3, image_size, image_size)
     name = f"images_{dataset.split}_{'-'.join(dataset.versions)}_{image_size}.npy"
     path = derived_folder(dataset.root) / name
-    mark = fingerprint(map(dataset.image_path, range(len(dataset))), image_size)
+    # The squares of a `KeypointFolder` depend on its labels, too.
+    facts = [dataset.squares.tolist()] if hasattr(dataset, "squares") else []
+    mark = fingerprint(map(dataset.image_path, range(len(dataset))), image_size, *facts)
     what = f"{name} (the decoded images of {dataset.root})"
     return torch.from_numpy(cached_bytes(path, mark, shape, partial(_decode_all, dataset, path.stem, progress), what))
 
@@ -63,7 +67,7 @@ class Batch:
 
     images: Tensor  # (B, 3, S, S) float32, normalised
     keypoints: Tensor | None  # (B, 21, 2) float32, px of the S image; None where the set has no labels
-    visible: Tensor | None  # (B, 21) bool: on the photograph and on `images`, so that it counts
+    visible: Tensor | None  # (B, 21) bool: labelled, on the photograph and on `images`, so that it counts
     index: Tensor  # (B,) int64 on the CPU: the item's number in the data set
     from_full: Tensor  # (B, 2, 3) the map from pixels of the 224 image to those of `images`
 
@@ -82,7 +86,7 @@ class HandBatches:
     a thread gathers the next batch into pinned memory while the device works on this one.
 
     Args:
-        dataset: a `FreiHAND`; its images are decoded by `decoded_images`.
+        dataset: a `FreiHAND` or a `KeypointFolder`; its images are decoded by `decoded_images`.
         framing: how the pictures become the network's square; crops are taken around the true keypoints.
         batch_size: samples per batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
@@ -97,7 +101,7 @@ class HandBatches:
 
     def __init__(
         self,
-        dataset: FreiHAND,
+        dataset: FreiHAND | KeypointFolder,
         framing: Framing,
         batch_size: int = 32,
         augmentation: Augmentation | None = None,
@@ -128,9 +132,11 @@ class HandBatches:
         source_size = source_size or framing.image_size
         self.images = decoded_images(dataset, source_size, progress and rank == 0)
         self.resident = self._make_resident(resident, progress and rank == 0)
-        self.keypoints = None
+        self.keypoints = self.labelled = None
         if dataset.keypoints is not None:
-            self.keypoints = torch.from_numpy(dataset.keypoints).to(self.device)  # px of the 224 image
+            keypoints = torch.from_numpy(dataset.keypoints).to(self.device)  # px of the 224 image
+            self.labelled = keypoints.isfinite().all(-1)  # (M, 21)
+            self.keypoints = with_gaps_filled(keypoints)
         elif framing.crop:
             raise ValueError("this data set has no keypoints, so its hands can't be cropped: crop must be 0")
         # The map from pixels of the decoded images to those of the 224 image.
@@ -239,7 +245,7 @@ class HandBatches:
             return Batch(images, None, None, index, from_full)
         warped = warp_keypoints(keypoints, from_full)
         # What was beyond the photograph stays unseen, wherever the warp takes it.
-        visible = on_image(keypoints, FULL_SIZE) & on_image(warped, size)
+        visible = self.labelled[index.to(self.device)] & on_image(keypoints, FULL_SIZE) & on_image(warped, size)
         return Batch(images, warped, visible, index, from_full)
 
     def _memory_for(self, images: Tensor) -> Tensor:

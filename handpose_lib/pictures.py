@@ -70,6 +70,22 @@ def read_reduced(path: str | Path, longest: int | None = LARGE) -> tuple[np.ndar
     return np.array(turned), factors
 
 
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of a picture file as `read_picture` returns it, found without decoding it.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_picture`.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+            return image.size if turned else image.size[::-1]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there") from None
+    except Exception as error:
+        raise ValueError(f"{path} is no picture that can be read: save it anew as JPEG or PNG") from error
+
+
 def _bytes_of(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.settings import TrainSettings
 from handpose_lib.storage import atomic_path, lock_for, remove_leftovers, replace
 from handpose_lib.trusted import load_state
@@ -27,7 +28,7 @@ KEYS = ("settings", "run", "model", "average", "optimizer", "scaler", "where")  
 HistoryRow = dict[str, float | str]  # a line of `history.csv`
 
 
-def run_name(settings: TrainSettings, train_set: FreiHAND) -> str:
+def run_name(settings: TrainSettings, train_set: FreiHAND | KeypointFolder) -> str:
     """A folder name that says what was trained on what, wherever that lies.
 
     Equal names mean equal settings, image ids and keypoints, and images of the same sizes in bytes: pictures of the

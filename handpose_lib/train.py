@@ -23,6 +23,7 @@ from handpose_lib.evaluate import make_report, predict_keypoints
 from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
+from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
@@ -54,8 +55,8 @@ class Trainer:
     def __init__(
         self,
         settings: TrainSettings,
-        train_set: FreiHAND,
-        val_set: FreiHAND,
+        train_set: FreiHAND | KeypointFolder,
+        val_set: FreiHAND | KeypointFolder,
         folder: str | Path,
         device: torch.device | str | None = None,
         compiled: bool = False,
@@ -323,8 +324,8 @@ WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "best_epoch", "his
 
 def train_or_load(
     settings: TrainSettings,
-    train_set: FreiHAND,
-    val_set: FreiHAND,
+    train_set: FreiHAND | KeypointFolder,
+    val_set: FreiHAND | KeypointFolder,
     parent: str | Path,
     device: torch.device | str | None = None,
     progress: bool = True,

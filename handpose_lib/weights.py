@@ -1,5 +1,6 @@
 """Weight files: safetensors with a network's shape and framing in the header, a checksum, and no code."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from handpose_lib.augment import Augmentation
+from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
@@ -117,3 +120,34 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Mod
         raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
     model.calibration = tuple(float(one) for one in calibration)
     return model
+
+
+def fine_tuning(path: str | Path, **changes: Any) -> TrainSettings:
+    """Settings to train on from weights with a few pictures of one's own: the same network, small and careful steps.
+
+    Args:
+        path: of a file that `save_model` wrote.
+        changes: settings to replace, by name.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`.
+    """
+    model, _ = load_model(path)
+    size, sigma = model.framing.image_size, model.heatmap_sigma * model.stride
+    settings = TrainSettings(
+        framing=model.framing,
+        source_size=min(IMAGE_SIZE, size * 5 // 4) if model.framing.crop else 0,  # crops keep most of their detail
+        width=model.width,
+        depth=model.depth,
+        decoder=tuple(model.shape.get("decoder", ())),
+        refine=tuple(model.shape.get("refine", ())),
+        batch_size=8,  # some steps per epoch, with few pictures too
+        epochs=20,
+        learning_rate=3e-4,  # a tenth of what a network that knows nothing bears: it shall not forget
+        warmup=0.1,
+        sigma_start=sigma,  # as at the end of its training
+        sigma_end=sigma,
+        ema_decay=0.9,  # over some ten steps, of which there are not many
+        augmentation=Augmentation(rotation_focus=2.0 if model.framing.upright else 1.0),
+    )
+    return dataclasses.replace(settings, **changes)

@@ -66,9 +66,9 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 FLOORS = [
     {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory", "smoothing"},
-    {"framing", "cache", "zips", "track", "video"},
+    {"framing", "cache", "zips", "track", "video", "labels"},
     {"download", "trusted", "annotations"},
-    {"unet", "stacked", "augment", "appearance", "freihand", "metrics", "synthhand"},
+    {"unet", "stacked", "augment", "appearance", "freihand", "keypoint_folder", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},
     {"plots", "onnx_graph", "export"},

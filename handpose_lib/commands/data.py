@@ -7,7 +7,9 @@ import warnings
 from pathlib import Path
 
 from handpose_lib import download, plots
+from handpose_lib.datasets import holds_labels
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
+from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
 
@@ -16,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose data`: a command of its own for each thing that it does."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="draw hands with their keypoints into a PNG")
-    show.add_argument("root", type=Path, help="folder in FreiHAND's layout")
+    show.add_argument("root", type=Path, help="folder in FreiHAND's layout, or of pictures with 2D labels")
     show.add_argument("--out", type=Path, required=True, help="the PNG to write")
     show.add_argument("--split", choices=SPLITS, help="train, val, test or evaluation (default: all three of training)")
     show.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS)
@@ -56,14 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _show(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise ValueError(f"--count is {options.count}, it must be at least 1")
-    datasets = [FreiHAND(options.root, options.split or "train", options.versions)]
-    if not options.split:  # one or two hands are all train
-        others = [split for split in ("val", "test") if split_rows(datasets[0].num_hands, split)]
-        datasets += [FreiHAND(options.root, split, options.versions) for split in others]
+    datasets = _shown(options)
     # Every hand in its first version, then every hand in the next.
     items = [
         (dataset, index)
-        for version in datasets[0].versions
+        for version in dict.fromkeys(version for dataset in datasets for version in dataset.version_names)
         for dataset in datasets
         for index in (dataset.version_names == version).nonzero()[0]
     ]
@@ -72,13 +71,24 @@ def _show(options: argparse.Namespace) -> None:
         image, target = dataset[index]
         images.append(image)
         keypoints.append(target.get("keypoints"))
-        titles.append(f"{target['version']} {target['id']} ({dataset.split})")
+        titles.append(f"{dataset.version_names[index]} {target['id']} ({dataset.split})")
     labelled = keypoints if keypoints[0] is not None else None
     plots.use_style()
     figure = plots.image_grid(images, labelled, titles, columns=min(4, len(images)), side=3)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out)
     print(f"{len(images)} images {'with' if labelled else 'without'} keypoints drawn in {options.out}")
+
+
+def _shown(options: argparse.Namespace) -> list[FreiHAND | KeypointFolder]:
+    """The data sets to draw hands of."""
+    if holds_labels(options.root):
+        return [KeypointFolder(options.root, options.split or "all")]
+    datasets = [FreiHAND(options.root, options.split or "train", options.versions)]
+    if not options.split:  # one or two hands are all train
+        others = [split for split in ("val", "test") if split_rows(datasets[0].num_hands, split)]
+        datasets += [FreiHAND(options.root, split, options.versions) for split in others]
+    return datasets
 
 
 def _freihand(options: argparse.Namespace) -> None:

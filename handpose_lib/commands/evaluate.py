@@ -3,19 +3,28 @@
 import argparse
 from pathlib import Path
 
+from torch import nn
+
 from handpose_lib import plots
-from handpose_lib.datasets import find_data
+from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
 from handpose_lib.freihand import SPLITS, FreiHAND
 from handpose_lib.heatmaps import METHODS
+from handpose_lib.keypoint_folder import FOLDER_SPLITS, KeypointFolder
 from handpose_lib.predict import bundled_weights
-from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.weights import load_model
+
+EXAMPLES = """examples:
+  handpose evaluate --split val --out scores
+  handpose evaluate tuned/best.safetensors --root my_hands --split test
+"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose evaluate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "weights",
         type=Path,
@@ -23,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="best.safetensors of a run (default: the bundled weights)",
     )
     add_root(parser)
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--split", choices=tuple(dict.fromkeys((*SPLITS, *FOLDER_SPLITS))), default="test")
     parser.add_argument("--method", choices=METHODS, default="local_peak", help="how heatmaps become points")
     parser.add_argument(
         "--boxes", choices=BOXES, default="found", help="for weights trained on crops: found ones, or true ones"
@@ -32,25 +41,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder for CSV and PNG (default: beside the weights, or here)")
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """The option `--root`."""
-    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the bundled sample)")
+def add_root(parser: argparse.ArgumentParser, default: str = "the bundled sample") -> None:
+    """Which data set: the options `--root` and `--share`."""
+    parser.add_argument(
+        "--root", type=Path,
+        help="data set in FreiHAND's layout, or a folder of pictures with keypoints.json, a COCO JSON or a CSV; or "
+        f"that file (default: {default})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=float, default=0.0,
+        help="pictures with 2D labels: how much of a square around it each hand fills (default: 0, whole pictures)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
     """Score the weights on a data set."""
     model, _ = load_model(options.weights or bundled_weights(), pick_device(options.device))
-    dataset = FreiHAND(options.root or find_data("quick")[0], options.split)
+    root = options.root or find_data("quick")[0]
+    dataset = open_data(root, options.split, options.share)
+    train_set = open_data(root, "train", options.share) if options.split in ("val", "test") else None
     folder = options.out or (options.weights.parent if options.weights else Path.cwd())
-    write_scores(model, dataset, folder, method=options.method, boxes=options.boxes)
+    write_scores(model, dataset, folder, train_set, method=options.method, boxes=options.boxes)
 
 
-def write_scores(model: UNet2DHandPose, dataset: FreiHAND, folder: Path, **options: str) -> None:
-    """Write the per-keypoint table and plot of a data set, and print what matters in them."""
+def write_scores(
+    model: nn.Module,
+    dataset: FreiHAND | KeypointFolder,
+    folder: Path,
+    train_set: FreiHAND | KeypointFolder | None = None,
+    **options: str,
+) -> None:
+    """Write the per-keypoint table and plot of a data set, and print what matters in them.
+
+    Args:
+        model: the network.
+        dataset: what it is scored on.
+        folder: where the files go.
+        train_set: whose mean hand is scored for comparison; None: no comparison.
+        options: of `evaluate`.
+    """
     report = evaluate(model, dataset, **options)
     reports = {"model": report}
-    if dataset.split in ("val", "test"):
-        reports["mean hand"] = make_report(dataset, mean_hand(FreiHAND(dataset.root, "train")))
+    if train_set is not None:
+        reports["mean hand"] = make_report(dataset, mean_hand(train_set))
     folder.mkdir(parents=True, exist_ok=True)
     name = f"per_keypoint_{dataset.split}"
     report.table.to_csv(folder / f"{name}.csv", index=False)

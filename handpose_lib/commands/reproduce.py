@@ -31,4 +31,4 @@ def run(options: argparse.Namespace) -> None:
     train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
     model, run = train_or_load(chosen_settings(options), train_set, val_set, options.runs, options.device)
     print(f"weights: {run / 'best.safetensors'}")
-    write_scores(model, test_set, options.results or runs_folder() / "results")
+    write_scores(model, test_set, options.results or runs_folder() / "results", train_set)

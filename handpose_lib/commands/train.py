@@ -10,31 +10,48 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from handpose_lib.datasets import find_data
+from handpose_lib.commands.evaluate import add_root
+from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.framing import Framing
-from handpose_lib.freihand import FreiHAND
+from handpose_lib.predict import bundled_weights
 from handpose_lib.runs import has_checkpoint, run_name
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings
 from handpose_lib.storage import runs_folder
 from handpose_lib.train import Trainer
+from handpose_lib.weights import fine_tuning
+
+EXAMPLES = """examples:
+  handpose train --preset quick
+  handpose train --root my_hands --start-from bundled --out tuned
+"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose train`, one per setting among them."""
-    add_setting_options(parser, "quick")
-    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the preset's)")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add_setting_options(parser)
+    add_root(parser, "the preset's")
     parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
-    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="begin with these instead of random weights")
+    parser.add_argument(
+        "--start-from", type=_weights, metavar="WEIGHTS",
+        help="begin with these instead of random weights: a file, or the word bundled",
+    )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
     parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
 
 
-def add_setting_options(parser: argparse.ArgumentParser, preset: str) -> None:
+def _weights(name: str) -> Path:
+    return bundled_weights() if name == "bundled" else Path(name).expanduser()
+
+
+def add_setting_options(parser: argparse.ArgumentParser, preset: str | None = None) -> None:
     """Options that `chosen_settings` reads: a preset, and one for each setting."""
-    parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from (default: {preset})")
+    default = f"default: {preset or 'quick; with --start-from, what suits the weights and few pictures'}"
+    parser.add_argument("--preset", choices=PRESETS, default=preset, help=f"settings to start from ({default})")
     for option in (*dataclasses.fields(Framing), *dataclasses.fields(TrainSettings)):
         flag = f"--{option.name.replace('_', '-')}"
         if option.type is bool:
@@ -47,7 +64,8 @@ def add_setting_options(parser: argparse.ArgumentParser, preset: str) -> None:
 
 def chosen_settings(options: argparse.Namespace) -> TrainSettings:
     """The preset of these options, with what else they say."""
-    preset = PRESETS[options.preset]
+    weights = getattr(options, "start_from", None)
+    preset = fine_tuning(weights) if weights and not options.preset else PRESETS[options.preset or "quick"]
     framing = dataclasses.replace(preset.framing, **_given(options, Framing))
     return dataclasses.replace(preset, framing=framing, **_given(options, TrainSettings))
 
@@ -66,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             "--start-from needs --out: a run's own folder is for a network that begins with random weights"
         )
-    root = options.root or find_data(options.preset)[0]
+    root = options.root or find_data(options.preset or "quick")[0]
     settings = chosen_settings(options)
     device = pick_device(options.device)
     if "RANK" in os.environ:  # torchrun
@@ -74,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        train_set, val_set = (open_data(root, split, options.share) for split in ("train", "val"))
         folder = options.out or runs_folder() / run_name(settings, train_set)
         if has_checkpoint(folder) and not options.resume:
             raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
