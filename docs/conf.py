@@ -37,7 +37,7 @@ nb_merge_streams = True
 default_role = "code"  # docstrings write code between single backticks
 autodoc_mock_imports = ["anny"]  # only who rebuilds the hand's mesh needs it
 python_maximum_signature_line_length = 88
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 
 html_theme = "sphinx_book_theme"
 html_title = project

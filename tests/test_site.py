@@ -1,5 +1,6 @@
 """The site, built with warnings as errors: its pages, pictures and links, and one chapter in a browser."""
 
+import json
 import os
 import re
 import shutil
@@ -99,8 +100,12 @@ def test_every_module_is_in_the_reference(pages: dict[str, Page]):
 
 
 def test_pictures_of_the_chapters_are_there(site: Path, pages: dict[str, Page]):
-    for chapter in CHAPTERS[1:]:
-        assert len(pages[f"notebooks/{chapter}.html"].pictures) >= 4, f"{chapter} lost its pictures"
+    for chapter in CHAPTERS:
+        notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+        stored = [output for output in outputs if {"image/png", "image/jpeg"} & set(output.get("data", {}))]
+        shown = [picture for picture in pages[f"notebooks/{chapter}.html"].pictures if "_images/" in picture]
+        assert len(shown) == len(stored) + 1, f"{chapter} stores {len(stored)} pictures and shows them and its badge"
     assert any("per_keypoint_accuracy" in picture for picture in pages["index.html"].pictures)
 
 
