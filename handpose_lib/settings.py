@@ -123,8 +123,8 @@ PRESETS: dict[str, TrainSettings] = {
     # with hands that look like hands.
     "quick": TrainSettings(
         framing=Framing(64, crop=0.55, upright=True), source_size=112, width=16, depth=3, decoder=(32, 48),
-        refine=(32, 48), batch_size=16, epochs=20, learning_rate=3e-3, sigma_start=6.0, sigma_end=4.0, ema_decay=0.99,
-        augmentation=Augmentation(rotation=40.0, scale=1.3, shift=0.08),
+        refine=(32, 48), batch_size=16, epochs=22, learning_rate=3e-3, sigma_start=6.0, sigma_end=4.0, ema_decay=0.99,
+        augmentation=Augmentation(rotation=30.0, scale=1.2, shift=0.06),
     ),
     # The bundled weights: rendered hands, cropped as the predictor crops them, on processors that multiply bfloat16.
     # Small images and four poolings make a network that sees the whole hand at once and can be trained without a GPU.
