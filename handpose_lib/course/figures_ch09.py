@@ -1,10 +1,11 @@
-"""Figures of chapter 09: the mesh without skin colour or background, so that its shape can be seen."""
+"""Figures of chapter 09: the mesh as grey clay, stages of the renderer, and what is compared with what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from handpose_lib import plots
@@ -12,7 +13,8 @@ from handpose_lib.synthhand.asset import load_asset, vertex_normals
 from handpose_lib.synthhand.hand import PosedHand, rotation
 from handpose_lib.synthhand.render import project_points, rasterize
 
-DISTANCE, FOCAL = 0.55, 2.6  # m; focal length in sides of the picture
+DISTANCE, FOCAL = 0.65, 2.35  # m; focal length in sides of the picture
+TOWARDS_WRIST = 0.022  # m from the keypoints' middle: so that the wrist and a piece of the forearm are in the picture
 
 
 def mesh_picture(hand: PosedHand, turn: float = 0.0, size: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +24,7 @@ def mesh_picture(hand: PosedHand, turn: float = 0.0, size: int = 300) -> tuple[n
     """
     asset = load_asset()
     forward = rotation(np.array([0.0, 1.0, 0.0]), turn) @ _upright(asset.palm_normal, asset.arm_axis)
-    center = hand.keypoints.mean(0)
+    center = hand.keypoints.mean(0) + TOWARDS_WRIST * asset.arm_axis
     offset = np.array([0, 0, DISTANCE])
     vertices = (hand.vertices - center) @ forward.T + offset
     K = np.array([[FOCAL * size, 0, (size - 1) / 2], [0, FOCAL * size, (size - 1) / 2], [0, 0, 1.0]])
@@ -82,4 +84,66 @@ def contact_sheet(images: Sequence[Any], keypoints: Sequence[Any] | None = None,
             plots.draw_skeleton(ax, keypoints[number], width=0.9)
         ax.set_xlim(-0.5, image.shape[1] - 0.5)
         ax.set_ylim(image.shape[0] - 0.5, -0.5)
+    return figure
+
+
+def histograms(
+    ours: Mapping[str, np.ndarray],
+    published: Mapping[str, tuple[float, float]],
+    theirs: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Our hands' values as bars, FreiHAND's published ranges as bands, and its own values as a line where they are."""
+    figure, axes = plt.subplots(1, len(ours), figsize=(3.2 * len(ours), 2.9))
+    for ax, (name, values) in zip(axes, ours.items(), strict=True):
+        low, high = published[name]
+        band = ax.axvspan(low, high, color="#0072B2", alpha=0.22, hatch="//", linewidth=0)
+        drawn = [ax.hist(values, bins=24, color="#BBBBBB", edgecolor="black", linewidth=0.6)[2], band]
+        if theirs:
+            weights = np.full(len(theirs[name]), len(values) / len(theirs[name]))
+            style = {"histtype": "step", "color": "#D55E00", "linewidth": 1.8}
+            drawn.append(ax.hist(theirs[name], bins=40, weights=weights, **style)[2][0])
+        ax.set(xlabel=name, ylabel="hands")
+    labels = ["ours", "FreiHAND: range of the labels that others publish", "FreiHAND: all training hands"]
+    figure.legend(drawn, labels[: len(drawn)], loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def depth_pair(mine: np.ndarray, library: np.ndarray) -> Figure:
+    """Two depth maps (S, S) in metres, infinite where there is nothing, and where they differ."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 2.6))
+    limits = {"vmin": mine[np.isfinite(mine)].min(), "vmax": mine[np.isfinite(mine)].max()}
+    for ax, depth, title in zip(axes, (mine, library), ("in a loop", "the library's"), strict=False):
+        picture = ax.imshow(np.where(np.isfinite(depth), depth, np.nan), cmap="gray_r", **limits)
+        ax.set_facecolor("#D9E6F2")
+        ax.set(title=title)
+    figure.colorbar(picture, ax=axes[:2], label="depth / m", shrink=0.85)
+    axes[2].imshow(~np.isclose(mine, library, rtol=1e-4), cmap="gray_r", vmin=0, vmax=1)
+    axes[2].set(title="where they differ")
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+    return figure
+
+
+def intervals(rows: Mapping[str, tuple[float, float, float]], label: str) -> Figure:
+    """A point and its interval (middle, low, high) per row, with a line at 0."""
+    figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(rows) + 0.9))
+    for place, (middle, low, high) in enumerate(rows.values()):
+        ax.plot([low, high], [place, place], color="black", linewidth=1.5)
+        ax.plot(middle, place, "o", color="black", markersize=6)
+    ax.axvline(0, color="grey", linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+    return figure
+
+
+def paired_differences(paired: pd.DataFrame) -> Figure:
+    """One panel per data set and one circle per seed: index (data, seed), one column per row of the ablation."""
+    groups = list(paired.groupby("data", sort=False))
+    figure, axes = plt.subplots(1, len(groups), figsize=(9, 2.4), sharey=True, squeeze=False)
+    for ax, (data, part) in zip(axes[0], groups, strict=True):
+        for place, name in enumerate(paired.columns):
+            ax.plot(part[name], [place] * len(part), "o", markerfacecolor="none", markeredgecolor="black")
+        ax.axvline(0, color="grey", linestyle="--", linewidth=1)
+        ax.set(xlabel=f"PCK@0.2 (bbox) less that of everything, points\n{data}", ylim=(len(paired.columns) - 0.5, -0.5))
+    axes[0][0].set_yticks(range(len(paired.columns)), paired.columns)
     return figure
