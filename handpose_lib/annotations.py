@@ -79,7 +79,9 @@ def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:
     unusable = (K[:, [0, 1], [0, 1]] <= 0).any(-1) | (K[:, 2] != (0, 0, 1)).any(-1) | (np.abs(K) > FARTHEST).any((1, 2))
     if unusable.any():
         where = f"{sources['K']}, entry {int(unusable.argmax())}"
-        raise ValueError(f"{where} is no camera: focal lengths must be positive, the last row 0 0 1: {UNPACK_AGAIN}")
+        raise ValueError(
+            f"{where} is not a camera matrix: focal lengths must be positive, the last row 0 0 1: {UNPACK_AGAIN}"
+        )
     if "xyz" in arrays:
         _check_points(arrays["xyz"], K, sources["xyz"])
     if "occluded" in arrays:
@@ -123,11 +125,11 @@ def _read_numbers(path: Path, shape: tuple[int, ...], flags: bool = False) -> np
         where = f"line {error.lineno}, character {error.pos:,} of {len(error.doc):,}"
         raise ValueError(f"{path} breaks off or is damaged at {where} ({error.msg}): {UNPACK_AGAIN}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text at byte {error.start:,}: {UNPACK_AGAIN}") from error
+        raise ValueError(f"{path} is not text at byte {error.start:,}: {UNPACK_AGAIN}") from error
     except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep lists
         raise ValueError(f"{path} can't be read ({str(error).splitlines()[0]}): {UNPACK_AGAIN}") from error
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path} is no list of {expected} arrays, one per hand: {UNPACK_AGAIN}")
+        raise ValueError(f"{path} is not a list of {expected} arrays, one per hand: {UNPACK_AGAIN}")
     array = _as_numbers(entries)
     if not flags and ("true" in text or "false" in text):
         entry = next((i for i, each in enumerate(entries) if set("tf") & set(json.dumps(each))), 0)
@@ -149,4 +151,4 @@ def _as_numbers(nested: Any) -> np.ndarray | None:
         array = np.asarray(nested)
     except ValueError:  # ragged
         return None
-    return array.astype(np.float64) if array.dtype.kind in "bfiu" else None  # text and null are no numbers
+    return array.astype(np.float64) if array.dtype.kind in "bfiu" else None  # text and null are not numbers

@@ -1,7 +1,7 @@
 """What is computed from a data set's files once and kept on disk, and how one knows that it still holds.
 
 An entry has a fingerprint of all that it was computed from, and a checksum of its content. Where either does not fit,
-whatever the reason, it is computed anew. One process at a time does so, the others wait; the file takes its name when
+whatever the reason, it is computed again. One process at a time does so, the others wait; the file takes its name when
 it is whole and on the disk.
 """
 
@@ -62,7 +62,7 @@ def _read_arrays(path: Path, mark: str) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return arrays if str(arrays.pop("fingerprint")) == mark else None
-    except Exception:  # not there, half written, of another format: whatever it is, it is built anew
+    except Exception:  # not there, half written, of another format: whatever it is, it is built again
         return None
 
 
@@ -110,9 +110,9 @@ def _is_current(path: Path, mark: str, shape: tuple[int, ...]) -> bool:
             return True
     except FileNotFoundError:
         return False
-    except Exception:  # cut, garbled, of another format: whatever it is, it is computed anew
+    except Exception:  # cut, garbled, of another format: whatever it is, it is computed again
         pass
-    warnings.warn(f"{path} was damaged: it is made anew", stacklevel=4)
+    warnings.warn(f"{path} was damaged: it is made again", stacklevel=4)
     return False
 
 

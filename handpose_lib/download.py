@@ -45,7 +45,7 @@ def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b
     """Download `url` to `path`, going on where an earlier attempt broke off; nothing is asked if `path` is there.
 
     What has arrived is kept as `path`.part, beside it `path`.part.json says of which version of the remote file (its
-    ETag or Last-Modified, and length). Only the same version is continued; a changed one starts anew, and so does
+    ETag or Last-Modified, and length). Only the same version is continued; a changed one starts again, and so does
     one from a server that can't send parts. A broken connection is tried again a few times, with growing pauses.
 
     Args:
@@ -135,7 +135,7 @@ def _check_answer(url: str, headers: Any, begin: bytes, magic: bytes, part: Path
     if headers.get("Content-Encoding", "identity") != "identity":
         raise OSError(f"{url} is sent compressed ({headers['Content-Encoding']}), which was not asked for; {kept}")
     if not begin.startswith(magic):
-        raise OSError(f"{url} answers with something that is no zip: open it in a browser to see why; {kept}")
+        raise OSError(f"{url} answers with something that is not a zip file: open it in a browser to see why; {kept}")
 
 
 def _fits(response: Any, found: dict, note: dict, start: int) -> bool:
@@ -281,7 +281,7 @@ def _parts_of(zip_path: Path) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{zip_path} is not there: give the path of FreiHAND's zip") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(f"{zip_path} is no whole zip file ({error}): delete it and get it again") from error
+        raise ValueError(f"{zip_path} is not a complete zip file ({error}): delete it and download it again") from error
     parts = [TRAINING_ZIP] if {"training_K.json", "training_xyz.json"} <= names else []
     # The large zip has the evaluation images, too; the labels are in the small one alone.
     parts += [EVALUATION_ZIP] if "evaluation_xyz.json" in names else []

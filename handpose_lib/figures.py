@@ -1,6 +1,8 @@
-"""`handpose figures`: the README's pictures and tables, made anew from the small files in `figures/`.
+"""`handpose figures`: the README's pictures and tables, made again from the small files in `figures/`.
 
-    per_keypoint_accuracy.csv   -> per_keypoint_accuracy.png   by chapter 07; the marks are from the bundled sample
+    the bundled weights         -> answers.jpg                 on hands of the bundled sample, which they never saw
+    weights_per_keypoint.csv    -> weights_per_keypoint.png    scores of the bundled weights
+    per_keypoint_accuracy.csv   -> per_keypoint_accuracy.png   the learner's own run, by chapter 07
     the bundled sample          -> hands.jpg
     bench_cpu.json, _gpu.json   -> the README's table `bench`   by `handpose bench`
     weights.json                -> the table `weights`          scores of the bundled weights
@@ -27,17 +29,19 @@ from torch import Tensor
 from handpose_lib import plots
 from handpose_lib.evaluate import make_report, mean_hand
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.synthhand import sample_root
 from handpose_lib.synthhand.sample import SAMPLE_SHA256
 
 RESULTS = ("per_keypoint_accuracy.csv",)  # what chapter 07 leaves in runs/results and the README draws from
 SHOWN = {"gs": (0, 40, 80), "hom": (10, 50, 90), "sample": (20, 60, 100), "auto": (30, 70, 110)}  # hands of the sample
+ANSWERED = range(0, 32, 4)  # hands of the sample's test part: every fourth, so none was picked by hand
 NOT_MEASURED = "not measured"
 HASH = "Source"  # the name of a picture's note
 
 
 def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) -> list[Path]:
-    """Make all pictures in `folder` and all tables of the pages anew; returns the files that were written.
+    """Make all pictures in `folder` and all tables of the pages again; returns the files that were written.
 
     Args:
         pages: the README, and the card of the bundled weights.
@@ -64,8 +68,10 @@ def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) 
 
 
 def source_hash(name: str, folder: Path) -> str:
-    """Hash of what the picture `name` is drawn from: the bundled sample, and the CSV beside it if there is one."""
+    """Hash of what the picture `name` is drawn from: the bundled sample, and the weights or the CSV beside it."""
     digest = hashlib.sha256(SAMPLE_SHA256.encode())
+    if name == "answers.jpg":
+        digest.update(bundled_weights().read_bytes())
     table = (folder / name).with_suffix(".csv")
     if table.is_file():
         digest.update(table.read_bytes().replace(b"\r\n", b"\n"))
@@ -91,6 +97,16 @@ def draw_hands(folder: Path) -> plt.Figure:
     return plots.image_grid(images, keypoints, columns=6, side=1.7)
 
 
+def draw_answers(folder: Path) -> plt.Figure:
+    """What the bundled weights answer on eight hands that they never saw, two of each version."""
+    pictures = []
+    for number, hand in enumerate(ANSWERED):
+        dataset = FreiHAND(sample_root(), "test", versions=list(SHOWN)[number % len(SHOWN)])
+        pictures.append(dataset.read(min(hand, len(dataset) - 1)))
+    found, _ = HandPosePredictor.from_pretrained()([picture.permute(1, 2, 0).numpy() for picture in pictures])
+    return plots.image_grid(pictures, found, columns=4, side=2.5)
+
+
 class TableScores:
     """A per-keypoint CSV in the place of a `Report`, for the plots that ask for PCK only."""
 
@@ -104,19 +120,30 @@ class TableScores:
 
 def draw_per_keypoint(folder: Path) -> plt.Figure:
     """The per-keypoint accuracy plot of chapter 07's CSV, beside the mean hand's score on the same test hands."""
-    table = pd.read_csv(folder / "per_keypoint_accuracy.csv")
+    return _bars("U-Net", folder / "per_keypoint_accuracy.csv")
+
+
+def draw_weights_per_keypoint(folder: Path) -> plt.Figure:
+    """The same of the bundled weights."""
+    return _bars("bundled weights", folder / "weights_per_keypoint.csv")
+
+
+def _bars(name: str, path: Path) -> plt.Figure:
+    """The per-keypoint accuracy of a CSV, beside the mean hand's on the same test hands."""
     guess = make_report(FreiHAND(sample_root(), "test"), mean_hand(FreiHAND(sample_root(), "train")))
-    return plots.per_keypoint_bars({"U-Net": TableScores(table), "mean hand": guess})
+    return plots.per_keypoint_bars({name: TableScores(pd.read_csv(path)), "mean hand": guess})
 
 
 PICTURES: dict[str, Callable[[Path], plt.Figure]] = {
+    "answers.jpg": draw_answers,
+    "weights_per_keypoint.png": draw_weights_per_keypoint,
     "hands.jpg": draw_hands,
     "per_keypoint_accuracy.png": draw_per_keypoint,
 }
 
 
 def with_tables(text: str, folder: Path) -> str:
-    """The text with each table between its markers made anew from the files in `folder`.
+    """The text with each table between its markers made again from the files in `folder`.
 
     Raises:
         ValueError: a table that nobody knows how to make.
@@ -141,7 +168,7 @@ def _bench_reports(folder: Path) -> Iterator[tuple[str, str, dict | None]]:
 
 
 def bench_table(folder: Path) -> str:
-    """`bench_cpu.json` and, where a GPU was to be had, `bench_gpu.json`: ratios with their middle half."""
+    """`bench_cpu.json` and, where a GPU was available, `bench_gpu.json`: ratios with their middle half."""
     columns: dict[str, dict[str, str]] = {}  # head -> row -> cell
     for kind, device, report in _bench_reports(folder):
         if report is None:

@@ -69,7 +69,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         turn = orientation(encoded)
     except Exception as error:
         todo = "delete it and unpack the data set again (`handpose data freihand` does both)"
-        raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is no whole JPEG: {todo}") from error
+        raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is not a complete JPEG: {todo}") from error
     if turn != 1:
         raise ValueError(
             f"{path} has the EXIF orientation {turn}, so viewers turn it and its keypoints don't fit what they show: "
@@ -77,7 +77,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         )
     if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
         size = f"{image.shape[1]}×{image.shape[0]}"
-        raise ValueError(f"{path} is {size}, not {IMAGE_SIZE}×{IMAGE_SIZE}: it is no image of this data set")
+        raise ValueError(f"{path} is {size}, not {IMAGE_SIZE}×{IMAGE_SIZE}: it does not belong to this data set")
     # In numpy: on busy cores torch's threads would make this copy take ten times as long as the decoding.
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (H, W, 3) -> (3, H, W)
 

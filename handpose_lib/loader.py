@@ -33,7 +33,7 @@ def decoded_images(dataset: FreiHAND | KeypointFolder, image_size: int = 128, pr
     """All images of a data set, resized: uint8 (M, 3, image_size, image_size), memory-mapped, in item order.
 
     Decoded once, on all cores, into a file under `storage.derived_folder(root)`. The file is written whole or not at
-    all, and anew when a source image changed; processes that ask at the same time wait for the one that writes.
+    all, and again when a source image changed; processes that ask at the same time wait for the one that writes.
     """
     shape = (len(dataset), 3, image_size, image_size)
     name = f"images_{dataset.split}_{'-'.join(dataset.versions)}_{image_size}.npy"
@@ -90,7 +90,7 @@ class HandBatches:
         framing: how the pictures become the network's square; crops are taken around the true keypoints.
         batch_size: samples per batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
-        one_version: an epoch shows each hand once, in one of its versions drawn anew, instead of in all of them.
+        one_version: an epoch shows each hand once, in one of its versions drawn again, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
         device: where the batches are made.
         source_size: side of the decoded images, px; larger than the framing's where crops should keep their detail.

@@ -40,7 +40,7 @@ def read_picture(path: str | Path, longest: int | None = None) -> np.ndarray:
 
     Raises:
         FileNotFoundError: the file is not there.
-        ValueError: it is damaged, is no picture, or is too large.
+        ValueError: it is damaged, not a picture, or too large.
     """
     return read_reduced(path, longest)[0]
 
@@ -64,7 +64,7 @@ def read_reduced(path: str | Path, longest: int | None = LARGE) -> tuple[np.ndar
     except Exception as error:  # what decoders raise for a damaged file is anything from SyntaxError to MemoryError
         known = not isinstance(error, Image.UnidentifiedImageError)
         cause = error if known else f"its {len(data):,} bytes are of no format that is known here"
-        raise ValueError(f"{path} is no picture that can be read ({cause}): save it anew as JPEG or PNG") from error
+        raise ValueError(f"{path} can't be read as a picture ({cause}): save it again as JPEG or PNG") from error
     if turned.size != image.size:
         factors = factors[::-1]
     return np.array(turned), factors

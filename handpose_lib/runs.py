@@ -131,12 +131,12 @@ def write_best(model: nn.Module, weights: dict[str, Tensor], folder: Path, epoch
 def restore_history(rows: list[HistoryRow], folder: Path) -> None:
     """Writes a run's history from its checkpoint's rows where the file is missing or damaged, and says so."""
     if finished_epochs(folder) < len(rows):
-        print(f"{folder / 'history.csv'} was missing or damaged: written anew from the checkpoint")
+        print(f"{folder / 'history.csv'} was missing or damaged: written again from the checkpoint")
         write_history(rows, folder / "history.csv")
 
 
 def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path) -> FloatingPointError:
-    """The error for a batch whose loss is no number, in this process or in another; all processes ask together.
+    """The error for a batch whose loss is not a number, in this process or in another; all processes ask together.
 
     Args:
         loss: of this process's part of the batch.
@@ -150,7 +150,7 @@ def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path
         dist.all_gather_object(parts, (loss, ids))
     guilty = [part for part in parts if not math.isfinite(part[0])] or parts
     images = [image for _, part in guilty for image in part]
-    state = f"{folder / CHECKPOINTS[0]} holds the last good state" if has_checkpoint(folder) else "begin anew"
+    state = f"{folder / CHECKPOINTS[0]} holds the last good state" if has_checkpoint(folder) else "start again"
     return FloatingPointError(
         f"the loss is {guilty[0][0]} at epoch {epoch + 1}, batch {batch + 1}, image ids {images}: look at these "
         f"images, or lower learning_rate; {state}"
@@ -184,7 +184,7 @@ def read_history(path: str | Path) -> list[HistoryRow]:
             rows = list(csv.DictReader(file))
         return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
-        todo = "resume the run, which writes it anew from its checkpoint"
+        todo = "resume the run, which writes it again from its checkpoint"
         raise ValueError(f"{path} is damaged ({error}): {todo}") from error
 
 

@@ -117,7 +117,7 @@ def holds_weights(path: Path) -> bool:
             header = json.loads((file.metadata() or {})["handpose"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         check_tensors(tensors, header.get("checksum"))
-    except Exception:  # whatever it is, it is written anew
+    except Exception:  # whatever it is, it is written again
         return False
     return True
 
@@ -131,11 +131,11 @@ def load_state(path: Path, device: torch.device | str, keys: Iterable[str]) -> d
         keys: what must be in it.
 
     Raises:
-        ValueError: it is no checkpoint, or a damaged one; it names the file and says what to do.
+        ValueError: it is not a checkpoint, or it is damaged; it names the file and says what to do.
     """
-    todo = "copy it again from where it is whole, or delete it and train anew"
+    todo = "copy it again from an intact source, or delete it and train again"
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no checkpoint, or was cut off: {todo}")
+        raise ValueError(f"{path} is not a checkpoint, or was cut off: {todo}")
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -146,5 +146,5 @@ def load_state(path: Path, device: torch.device | str, keys: Iterable[str]) -> d
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}): {todo}") from error
     missing = [key for key in keys if not isinstance(state, dict) or key not in state]
     if missing:
-        raise ValueError(f"{path} is no checkpoint of this library, it has no {missing[0]!r}: {todo}")
+        raise ValueError(f"{path} is not a checkpoint of this library: it has no {missing[0]!r}: {todo}")
     return state

@@ -14,7 +14,7 @@ from handpose_lib.checksums import keep_checksums
 from handpose_lib.storage import atomic_path, check_space, remove_leftovers
 
 CHUNK = 1 << 20  # bytes
-AGAIN = "delete the zip and run again, it is downloaded anew"
+AGAIN = "delete the zip and run this again; it will be downloaded again"
 
 
 def progress_line(what: str, shown: bool = True, **options: Any) -> tqdm:
@@ -53,7 +53,7 @@ def restore(zip_path: Path, root: Path, progress: bool, forbidden: Iterable[str]
             for info, path in progress_line(f"unpack {zip_path.name}", progress, iterable=missing, unit="file"):
                 _write(archive, info, root / path, zip_path)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise ValueError(f"{zip_path} is no whole zip file ({error}): {AGAIN}") from error
+        raise ValueError(f"{zip_path} is not a complete zip file ({error}): {AGAIN}") from error
     keep_checksums(root, {path.as_posix(): info.CRC for info, path in targets})
     return {path for _, path in targets}
 
@@ -90,7 +90,9 @@ def _targets(
     folders = {parent for path in paths for parent in path.parents}
     for path in paths:
         if path in folders or path.as_posix() in forbidden:
-            raise ValueError(f"{zip_path} holds {path.as_posix()!r}, which is no file of the data set: get it again")
+            raise ValueError(
+                f"{zip_path} holds {path.as_posix()!r}, which does not belong to the data set: download it again"
+            )
     last = dict(zip(paths, members, strict=True))  # of several with one name the last counts
     return [(info, path) for path, info in last.items()]
 

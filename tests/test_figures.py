@@ -1,4 +1,4 @@
-"""The README's pictures and tables are those of the files in figures/; `handpose figures` makes them anew."""
+"""The README's pictures and tables are those of the files in figures/; `handpose figures` makes them again."""
 
 import json
 import re

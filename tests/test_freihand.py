@@ -308,7 +308,7 @@ def test_truncated_json_is_named_with_its_position(tree, name, keep):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{}", b"[]", b"3"])
 def test_files_that_hold_something_else_are_named(tree, content):
     (tree / "training_xyz.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"training_xyz\.json is no "):
+    with pytest.raises(ValueError, match=r"training_xyz\.json is not "):
         FreiHAND(tree)
 
 
@@ -399,7 +399,7 @@ def test_every_truncation_of_an_image_is_noticed(tree):
     for keep in (0, 1, 2, 10, *range(100, len(whole), 101), len(whole) - 2, len(whole) - 1):
         for tail in (b"", bytes(len(whole) - keep)):  # cut off, or never written
             path.write_bytes(whole[:keep] + tail)
-            with pytest.raises(ValueError, match=r"00000001\.jpg .*is no whole JPEG: delete it and unpack"):
+            with pytest.raises(ValueError, match=r"00000001\.jpg .*is not a complete JPEG: delete it and unpack"):
                 data[1]
     path.write_bytes(whole + b"\r\n")
     assert data[1][1]["id"] == 1
@@ -541,7 +541,7 @@ def test_a_camera_that_is_none_is_an_error_that_names_the_entry(tmp_path: Path):
     cameras = json.loads((root / "training_K.json").read_text())
     cameras[1] = [[0, 0, 0]] * 3
     (root / "training_K.json").write_text(json.dumps(cameras))
-    with pytest.raises(ValueError, match=r"training_K\.json, entry 1 is no camera"):
+    with pytest.raises(ValueError, match=r"training_K\.json, entry 1 is not a camera matrix"):
         FreiHAND(root)
 
 

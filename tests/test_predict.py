@@ -119,7 +119,7 @@ def test_what_is_no_picture_is_named(pictures, error, words):
 def test_a_file_that_is_no_picture_is_named(tmp_path):
     path = tmp_path / "notes.jpg"
     path.write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.jpg is no picture"):
+    with pytest.raises(ValueError, match=r"notes\.jpg can't be read as a picture"):
         HandPosePredictor(SeesRed())(path)
 
 

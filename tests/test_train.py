@@ -460,7 +460,7 @@ def test_a_damaged_checkpoint_is_named_in_one_sentence_and_never_executed(
     monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
     DAMAGES[damage](run / "checkpoint.pt")
     with pytest.raises(
-        ValueError, match=r"checkpoint\.pt is .*: copy it again .* or delete it and train anew"
+        ValueError, match=r"checkpoint\.pt is .*: copy it again .* or delete it and train again"
     ) as caught:
         Trainer(SETTINGS, tiny_train, tiny_val, run).resume()
     assert "\n" not in str(caught.value)
@@ -477,7 +477,7 @@ def test_what_is_lost_beside_the_checkpoint_is_written_anew(run, tiny_train, tin
         path.write_bytes(b"" if damage == "empty" else whole[:-40])
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, run).resume()
     assert path.read_bytes() == whole
-    assert f"{path} was missing or damaged: written anew" in capsys.readouterr().out
+    assert f"{path} was missing or damaged: written again" in capsys.readouterr().out
     assert resumed.run(progress=False).best_error == min(row["val_epe_px128"] for row in resumed.history)
 
 
@@ -564,7 +564,7 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_lowest_error(tiny_trai
 def test_a_nan_loss_names_a_checkpoint_only_where_there_is_one(tiny_train, tiny_val, tmp_path: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
     trainer.train_step = lambda batch: torch.tensor(math.nan)
-    with pytest.raises(FloatingPointError, match=r"at epoch 1, batch 1, .*; begin anew$"):
+    with pytest.raises(FloatingPointError, match=r"at epoch 1, batch 1, .*; start again$"):
         trainer.run(progress=False)
 
 

@@ -14,7 +14,7 @@ from handpose_lib.storage import base_folder, drive_folder
 
 CHOOSE_GPU = (
     "On Colab: menu Runtime > Change runtime type > T4 GPU > Save. That starts another machine, so run this notebook "
-    "again from the top. Where no GPU is to be had, try again later, or go on with the preset quick."
+    "again from the top. If no GPU is available, try again later, or go on with the preset quick."
 )
 
 

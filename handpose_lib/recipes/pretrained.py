@@ -9,6 +9,7 @@ them, fits what the confidence means on the validation hands, and writes
     data/weights/finder.safetensors      those of the network that looks first
     figures/weights_history.csv          how the training went
     figures/weights.json                 what they score, and how that was measured
+    figures/weights_per_keypoint.csv     the same per keypoint, on the bundled sample's test hands
 
 `--score` only scores the weights that are there; `--real FOLDER` adds labelled photographs.
 """
@@ -24,6 +25,7 @@ from torch import nn
 
 from handpose_lib.calibration import WITHIN, fit_calibration
 from handpose_lib.devices import pick_device
+from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
@@ -117,6 +119,13 @@ def score_rendered(predictor: HandPosePredictor) -> dict:
     }  # fmt: skip
 
 
+def write_per_keypoint(predictor: HandPosePredictor, path: Path) -> None:
+    """The per-keypoint table on the bundled sample's test hands, those that chapter 07 scores the learner's run on."""
+    table = evaluate(predictor, FreiHAND(sample_root(), "test")).table
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.5f")
+
+
 def score_real(predictor: HandPosePredictor, folders: list[Path], leave_out: list[str]) -> dict:
     """Scores on the labelled photographs of all folders together, with a 95 % interval over scenes."""
     photographs = labelled_photographs(folders[0], leave_out)
@@ -168,6 +177,7 @@ def main() -> None:
     report = {"rows": rows, "settings": {stage.name: stage.settings.to_json() for stage in (*STAGES, FINDER)}}
     with atomic_path(project / "figures" / "weights.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_per_keypoint(predictor, project / "figures" / "weights_per_keypoint.csv")
     for row in rows:
         print(f"{row['data']}: PCK@0.2 (bbox) {row['pck_0.2_bbox']:.3f}, mean error {row['epe']:.2f} {row['unit']}")
 

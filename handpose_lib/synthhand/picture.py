@@ -98,7 +98,7 @@ def _faded(rng: np.random.Generator, layer: Layer, alpha: np.ndarray) -> np.ndar
 
 @functools.cache
 def _noise_sheet() -> np.ndarray:
-    """White noise (768, 768, 3) from which every picture takes its own part: drawing it anew would cost more."""
+    """White noise (768, 768, 3) from which every picture takes its own part: drawing it again would cost more."""
     return np.random.default_rng(0).standard_normal((768, 768, 3), np.float32)
 
 

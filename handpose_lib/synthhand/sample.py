@@ -1,6 +1,6 @@
 """The small SynthHAND that comes with the project: where it is, and how it is built.
 
-`sample_root()` is all that a reader needs. `python -m handpose_lib.synthhand.sample --rebuild` makes the zip anew.
+`sample_root()` is all that a reader needs. `python -m handpose_lib.synthhand.sample --rebuild` makes the zip again.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def pack(root: Path, out_zip: Path) -> None:
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description="The sample that comes with the project: find it or rebuild it.")
-    parser.add_argument("--rebuild", action="store_true", help="render data/synthhand.zip anew")
+    parser.add_argument("--rebuild", action="store_true", help="render data/synthhand.zip again")
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
     arguments = parser.parse_args()
     if not arguments.rebuild:
