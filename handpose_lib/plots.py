@@ -127,7 +127,7 @@ def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | 
         width = float(np.clip(0.85 * inches, 0.9, 3.5))
     width, layer = (0.6 * width, 2.2) if truth else (width, 2.8)
     colours = ["white" if truth else keypoint_colour(k) for k in range(len(points))]
-    edge, size = 0.5 + 0.25 * width, (2.4 * width) ** 2
+    edge, size = 0.15 + 0.35 * width, (2.3 * width) ** 2
     if truth:
         ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors=DARK, linewidths=width + edge, zorder=layer)
         ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors="white", linewidths=width, zorder=layer + 0.2)
