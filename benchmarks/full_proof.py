@@ -58,7 +58,7 @@ class Stages:
     def stage(self, name: str, folder: Path | None = None) -> Iterator[dict]:
         """Measures a block; `folder` is where it writes. The block may add notes to the dict that it is given."""
         before = 0 if folder is None else size_of(folder)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
         row: dict = {"stage": name}
         begin = time.perf_counter()
         yield row

@@ -62,7 +62,7 @@ def _read_arrays(path: Path, mark: str) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return arrays if str(arrays.pop("fingerprint")) == mark else None
-    except Exception:  # not there, half written, of another format: whatever it is, it is built again
+    except Exception:  # not there, half written, of another format: in any case it is rebuilt
         return None
 
 
@@ -110,9 +110,9 @@ def _is_current(path: Path, mark: str, shape: tuple[int, ...]) -> bool:
             return True
     except FileNotFoundError:
         return False
-    except Exception:  # cut, garbled, of another format: whatever it is, it is computed again
+    except Exception:  # cut, garbled, of another format: in any case it is computed again
         pass
-    warnings.warn(f"{path} was damaged: it is made again", stacklevel=4)
+    warnings.warn(f"{path} was damaged: it will be rebuilt", stacklevel=4)
     return False
 
 

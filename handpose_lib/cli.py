@@ -17,7 +17,7 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "predict": "keypoints of the hands in your photographs and videos",
     "camera": "the live picture of your camera with the skeleton of the hand",
     "reproduce": "FreiHAND from its files to the per-keypoint table of its test rows",
-    "bench": "measure the training engine here: ratios",
+    "bench": "measure how fast this machine loads and trains, as ratios",
     "export": "write a network as ONNX, which runs without PyTorch",
     "web": "the page that finds hands in your browser, served on this computer",
     "figures": "make the README's pictures and tables anew from the files in figures/",

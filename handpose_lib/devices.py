@@ -8,7 +8,7 @@ import torch
 
 
 def pick_device(wanted: torch.device | str | None = None) -> torch.device:
-    """The device asked for, or the best that is there: cuda (this process's own), then mps, then cpu.
+    """The device asked for, or the best available: cuda (this process's own), then mps, then cpu.
 
     "cuda" without a number is this process's own GPU, too. ValueError for a device that can't be used.
     """

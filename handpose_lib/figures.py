@@ -1,4 +1,4 @@
-"""`handpose figures`: the README's pictures and tables, made again from the small files in `figures/`.
+"""`handpose figures`: the README's pictures and tables, redrawn from the small files in `figures/`.
 
     the bundled weights         -> answers.jpg                 on hands of the bundled sample, which they never saw
     weights_per_keypoint.csv    -> weights_per_keypoint.png    scores of the bundled weights
@@ -41,7 +41,7 @@ HASH = "Source"  # the name of a picture's note
 
 
 def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) -> list[Path]:
-    """Make all pictures in `folder` and all tables of the pages again; returns the files that were written.
+    """Redraw all pictures in `folder` and all tables of the pages; returns the files that were written.
 
     Args:
         pages: the README, and the card of the bundled weights.
@@ -143,10 +143,10 @@ PICTURES: dict[str, Callable[[Path], plt.Figure]] = {
 
 
 def with_tables(text: str, folder: Path) -> str:
-    """The text with each table between its markers made again from the files in `folder`.
+    """The text with each table between its markers rewritten from the files in `folder`.
 
     Raises:
-        ValueError: a table that nobody knows how to make.
+        ValueError: an unknown table.
     """
 
     def table(match: re.Match) -> str:

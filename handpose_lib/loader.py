@@ -90,7 +90,7 @@ class HandBatches:
         framing: how the pictures become the network's square; crops are taken around the true keypoints.
         batch_size: samples per batch, over all processes; a shorter rest is left out of a training epoch.
         augmentation: how far samples are changed in `epoch`; None leaves them as they are.
-        one_version: an epoch shows each hand once, in one of its versions drawn again, instead of in all of them.
+        one_version: an epoch shows each hand once, in one of its versions, drawn at random, instead of in all of them.
         seed: with (epoch, image id) it fixes order and augmentation, whatever the batch size and number of processes.
         device: where the batches are made.
         source_size: side of the decoded images, px; larger than the framing's where crops should keep their detail.

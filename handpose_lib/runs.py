@@ -131,7 +131,7 @@ def write_best(model: nn.Module, weights: dict[str, Tensor], folder: Path, epoch
 def restore_history(rows: list[HistoryRow], folder: Path) -> None:
     """Writes a run's history from its checkpoint's rows where the file is missing or damaged, and says so."""
     if finished_epochs(folder) < len(rows):
-        print(f"{folder / 'history.csv'} was missing or damaged: written again from the checkpoint")
+        print(f"{folder / 'history.csv'} was missing or damaged: restored from the checkpoint")
         write_history(rows, folder / "history.csv")
 
 
@@ -184,7 +184,7 @@ def read_history(path: str | Path) -> list[HistoryRow]:
             rows = list(csv.DictReader(file))
         return [{name: value if name == "val_boxes" else float(value) for name, value in row.items()} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
-        todo = "resume the run, which writes it again from its checkpoint"
+        todo = "resume the run, which restores it from its checkpoint"
         raise ValueError(f"{path} is damaged ({error}): {todo}") from error
 
 

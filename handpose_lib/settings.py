@@ -27,7 +27,7 @@ class TrainSettings:
     refine: tuple[int, ...] = ()
     batch_size: int = 128  # large enough to fill a GPU, small enough for thousands of steps
     epochs: int = 100
-    one_version: bool = False  # an epoch shows each hand in one version drawn again, instead of in all four
+    one_version: bool = False  # an epoch shows each hand in one version, drawn at random, instead of in all four
     learning_rate: float = 2e-3  # AdamW with batch normalisation bears this at batch 128
     weight_decay: float = 1e-2  # on convolution weights only
     warmup: float = 0.03  # share of the steps in which the rate rises from 0; Adam's first steps are noisy
@@ -152,8 +152,8 @@ PRESETS: dict[str, TrainSettings] = {
         ),
     ),
     # FreiHAND at 128 px, as the rebuilt system had it. The four versions of a hand differ in the background only, so an
-    # epoch shows each hand in one of them, drawn again: as many poses as all four would show, at a quarter of the cost,
-    # and the schedule is counted in passes over the poses. 100 epochs of 27,440 hands are 21,400 steps.
+    # epoch shows each hand in one of them, drawn at random: as many poses as all four would show, at a quarter of the
+    # cost, and the schedule is counted in passes over the poses. 100 epochs of 27,440 hands are 21,400 steps.
     "full": TrainSettings(one_version=True),
 }  # fmt: skip
 NOTEBOOK_PRESETS = ("quick", "full")  # those that a notebook can run on

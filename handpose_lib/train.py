@@ -289,7 +289,7 @@ class Trainer:
         runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
 
     def resume(self) -> "Trainer":
-        """Go back to the folder's checkpoint, and write again what else of the run is missing or damaged there.
+        """Go back to the folder's checkpoint, and restore what else of the run is missing or damaged there.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -308,7 +308,7 @@ class Trainer:
             runs.restore_history(self.history, self.folder)
             if self.history and not holds_weights(self.folder / runs.BEST):
                 self.best = self.best or runs.copied(self.average.module)  # an earlier version kept none
-                print(f"{self.folder / runs.BEST} was missing or damaged: written again from the checkpoint")
+                print(f"{self.folder / runs.BEST} was missing or damaged: restored from the checkpoint")
                 runs.write_best(self.average.module, self.best, self.folder, self.best_epoch)
         return self
 

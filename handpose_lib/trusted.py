@@ -117,7 +117,7 @@ def holds_weights(path: Path) -> bool:
             header = json.loads((file.metadata() or {})["handpose"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         check_tensors(tensors, header.get("checksum"))
-    except Exception:  # whatever it is, it is written again
+    except Exception:  # in any case it is rewritten
         return False
     return True
 

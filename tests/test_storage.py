@@ -243,7 +243,7 @@ def test_a_damaged_entry_is_computed_anew(entry, how):
 def test_damage_is_said_in_one_line(entry):
     fetch(entry)
     damage(entry, "one bit")
-    with pytest.warns(UserWarning, match=r"bytes\.npy was damaged: it is made again"):
+    with pytest.warns(UserWarning, match=r"bytes\.npy was damaged: it will be rebuilt"):
         fetch(entry)
 
 

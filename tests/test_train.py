@@ -477,7 +477,7 @@ def test_what_is_lost_beside_the_checkpoint_is_written_anew(run, tiny_train, tin
         path.write_bytes(b"" if damage == "empty" else whole[:-40])
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, run).resume()
     assert path.read_bytes() == whole
-    assert f"{path} was missing or damaged: written again" in capsys.readouterr().out
+    assert f"{path} was missing or damaged: restored" in capsys.readouterr().out
     assert resumed.run(progress=False).best_error == min(row["val_epe_px128"] for row in resumed.history)
 
 

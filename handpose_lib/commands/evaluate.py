@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boxes", choices=BOXES, default="found", help="for weights trained on crops: found ones, or true ones"
     )
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
     parser.add_argument("--out", type=Path, help="folder for CSV and PNG (default: beside the weights, or here)")
 
 

@@ -1,4 +1,4 @@
-"""`handpose figures`: the README's pictures and tables, made again from the files in `figures/`."""
+"""`handpose figures`: the README's pictures and tables, redrawn from the files in `figures/`."""
 
 import argparse
 from pathlib import Path

@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="FreiHAND (default: HANDPOSE_FREIHAND_ROOT or data/FreiHAND_pub_v2)")
     parser.add_argument("--runs", type=Path, default=runs_folder(), help="where the run's folder goes (default: runs/)")
     parser.add_argument("--results", type=Path, help="folder for the CSV and the PNG (default: runs/results)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
 
 
 def run(options: argparse.Namespace) -> None:

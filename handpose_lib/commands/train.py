@@ -55,11 +55,11 @@ def add_setting_options(parser: argparse.ArgumentParser, preset: str | None = No
     for option in (*dataclasses.fields(Framing), *dataclasses.fields(TrainSettings)):
         flag = f"--{option.name.replace('_', '-')}"
         if option.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="instead of the preset's")
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help="replaces the preset's value")
         elif option.type in (int, float):
-            parser.add_argument(flag, type=option.type, help="instead of the preset's")
+            parser.add_argument(flag, type=option.type, help="replaces the preset's value")
         elif option.type is str:
-            parser.add_argument(flag, choices=PRECISIONS, help="instead of the preset's")
+            parser.add_argument(flag, choices=PRECISIONS, help="replaces the preset's value")
 
 
 def chosen_settings(options: argparse.Namespace) -> TrainSettings:

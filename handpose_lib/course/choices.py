@@ -98,7 +98,7 @@ def recall(runs: str | Path | None = None) -> dict[str, Any]:
         chosen = json.loads(path.read_text())
         chosen = {name: chosen[name] for name in ("preset", "freihand", "runs", "accept_terms", "zips")}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): run chapter 00 again, which writes it again") from error
+        raise ValueError(f"{path} is damaged ({error}): run chapter 00 again, which rewrites it") from error
     chosen["runs"] = str(path.parent)  # the folder may have moved, or the Drive be mounted elsewhere
     _put_in_force(chosen)
     if runs is not None:

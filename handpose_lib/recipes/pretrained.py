@@ -156,7 +156,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--score", action="store_true", help="train nothing, score the weights that are there")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
     parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
     parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
     parser.add_argument(

@@ -37,7 +37,7 @@ def claim(out: Path, settings: Settings) -> None:
     refuse_others(out, settings)
     if _found_settings(out) is None:
         if (out / SETTINGS_FILE).exists():
-            warnings.warn(f"{out / SETTINGS_FILE} was damaged: the set is rendered again", stacklevel=3)
+            warnings.warn(f"{out / SETTINGS_FILE} was damaged: the set will be rendered again", stacklevel=3)
             shutil.rmtree(out / ".labels", ignore_errors=True)  # whatever they are of
             (out / CHECKSUMS).unlink(missing_ok=True)
         write_settings(out, settings)

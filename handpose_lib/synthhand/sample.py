@@ -1,6 +1,6 @@
 """The small SynthHAND that comes with the project: where it is, and how it is built.
 
-`sample_root()` is all that a reader needs. `python -m handpose_lib.synthhand.sample --rebuild` makes the zip again.
+`sample_root()` is all that a reader needs. `python -m handpose_lib.synthhand.sample --rebuild` rebuilds the zip.
 """
 
 import argparse
