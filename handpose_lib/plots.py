@@ -231,6 +231,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
     axes[1].set_ylim(bottom=0)
     axes[2].plot(history["epoch"], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
     axes[2].set(xlabel="epoch", ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")
+    for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     sns.despine(figure)
     return figure
 
