@@ -14,7 +14,7 @@ from handpose_lib.checksums import keep_checksums
 from handpose_lib.storage import atomic_path, check_space, remove_leftovers
 
 CHUNK = 1 << 20  # bytes
-AGAIN = "delete the zip and run this again; it will be downloaded again"
+AGAIN = "delete the zip and run again; it will be downloaded again"
 
 
 def progress_line(what: str, shown: bool = True, **options: Any) -> tqdm:
