@@ -450,20 +450,23 @@ NAME = "training_K.json"
 ODD_ZIPS = {
     "encrypted": (lambda z: header_field(z, NAME, {6: short(1)}, {8: short(1)}), "is encrypted"),
     "unknown method": (lambda z: header_field(z, NAME, {8: short(99)}, {10: short(99)}), "is damaged"),
-    "of a later version": (lambda z: header_field(z, NAME, {4: short(99)}, {6: short(99)}), "no whole zip file"),
+    "of a later version": (lambda z: header_field(z, NAME, {4: short(99)}, {6: short(99)}), "not a complete zip file"),
     "a name that is no text": (
         lambda z: header_field(
             added(z, "aXb"), "aXb", {6: short(0x800), 30: b"a\xff"}, {8: short(0x800), 46: b"a\xff"}
         ),
-        "no whole zip file",
+        "not a complete zip file",
     ),
-    "a file where a folder is": (lambda z: added(z, "training"), "no file of the data set"),
-    "itself": (lambda z: added(z, TRAINING_ZIP), "no file of the data set"),
+    "a file where a folder is": (lambda z: added(z, "training"), "does not belong to the data set"),
+    "itself": (lambda z: added(z, TRAINING_ZIP), "does not belong to the data set"),
     "empty": (lambda z: b"PK\5\6" + bytes(18), "not FreiHAND's zip"),
     "another": (lambda z: added(b"PK\5\6" + bytes(18), "readme.txt"), "not FreiHAND's zip"),
-    "cut": (lambda z: z[:-30], "no whole zip file"),
+    "cut": (lambda z: z[:-30], "not a complete zip file"),
     "wrong checksum": (lambda z: header_field(z, NAME, {14: b"abcd"}, {16: b"abcd"}), "is damaged"),
-    "wrong place": (lambda z: header_field(z, NAME, {}, {42: struct.pack("<I", 2**31 - 1)}), "is damaged|no whole zip"),
+    "wrong place": (
+        lambda z: header_field(z, NAME, {}, {42: struct.pack("<I", 2**31 - 1)}),
+        "is damaged|not a complete zip",
+    ),
 }
 
 
@@ -531,7 +534,7 @@ def test_one_zip_of_everything_stands_for_both(freihand_server, tmp_path, capsys
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"<html>", "no whole zip file"), (None, "is not there"), ("other", "it is not FreiHAND's zip")],
+    [(b"<html>", "not a complete zip file"), (None, "is not there"), ("other", "it is not FreiHAND's zip")],
 )
 def test_a_given_file_that_is_not_freihands_zip_is_refused(tmp_path, content, message):
     path = tmp_path / "mine.zip"
