@@ -376,8 +376,8 @@ def test_a_point_behind_the_camera_is_named(tree, z):
         ("xyz", (3, 5), [True, 0.0, 0.7], "entry 3 holds true or false"),
         ("xyz", (3, 5), [0.0, False, 0.7], "entry 3 holds true or false"),
         ("xyz", (3, 5), [1.0, 0.0, 1e-9], "keypoint 5 .*px off"),
-        ("K", (2, 0), [1e30, 0, 112], "entry 2 is no camera"),
-        ("K", (2, 0), [500.0, 0, 1e9], "entry 2 is no camera"),
+        ("K", (2, 0), [1e30, 0, 112], "entry 2 is not a camera matrix"),
+        ("K", (2, 0), [500.0, 0, 1e9], "entry 2 is not a camera matrix"),
         ("K", (2, 0), [500.0, 0, True], "entry 2 holds true or false"),
         ("occluded", (3, 5), -7.5, "entry 3, keypoint 5 .* is -7.5, it must be 0 or 1"),
         ("occluded", (3, 5), 1e300, "must be 0 or 1"),
@@ -412,7 +412,7 @@ def test_an_image_of_another_size_or_kind_is_named(tree):
     data.image_path(2).unlink()
     with pytest.raises(ValueError, match=r"00000000\.jpg is 225×128, not 224×224"):
         data[0]
-    with pytest.raises(ValueError, match=r"00000001\.jpg .*no whole JPEG"):
+    with pytest.raises(ValueError, match=r"00000001\.jpg .*not a complete JPEG"):
         data[1]
     with pytest.raises(FileNotFoundError, match=r"00000002\.jpg is not there"):
         data[2]
