@@ -17,7 +17,7 @@ help:
 	@echo "make reproduce  set up, train the full preset on FreiHAND (resumes), write its per-keypoint table and plot"
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
-	@echo "make figures    draw the README's pictures and tables anew from the files in figures/"
+	@echo "make figures    redraw the README's pictures and tables from the files in figures/"
 	@echo "make web        put the page for the browser together in build/web (needs npm); handpose web serves it"
 	@echo "make site       README, chapters as stored, glossary and API reference as static pages in build/site"
 	@echo "make lint       ruff on modules and notebooks; make format mends what it can"
