@@ -219,9 +219,16 @@ def test_a_wrong_shape_is_named_beside_the_wanted_one():
     assert verdict == "not right: its shape is (2, 1), wanted is (2,)"
 
 
-def test_wrong_numbers_of_the_right_shape():
-    verdict = check_halves.verdict(lambda vector, number: vector * 7)
-    assert verdict == "not right: the shape is right, the numbers are not"
+def test_wrong_numbers_of_the_right_shape_show_the_first_that_differs():
+    verdict = check_halves.verdict(lambda vector, number: halves(vector, number) + torch.arange(len(vector)))
+    assert verdict == "not right: the shape is right, but the number at [1] is 3.5 and should be 2.5"
+
+
+def test_a_single_wrong_number_is_shown_without_a_place():
+    check = Check(truth=lambda a, b: (a, a + b), cases=lambda: [(1.0, 2.0)])
+    assert check.verdict(lambda a, b: (a, a - b)) == (
+        "not right: the shape is right, but the number is -1 and should be 3"
+    )
 
 
 def test_an_answer_that_is_nan_is_not_right():

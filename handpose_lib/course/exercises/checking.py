@@ -58,7 +58,8 @@ class Check:
         for given, truth in zip(answers, wanted, strict=True):
             if [t.shape for t in given] != [t.shape for t in truth]:
                 return f"not right: its shape is {_shapes(given)}, wanted is {_shapes(truth)}"
-        return "not right: the shape is right, the numbers are not"
+        pairs = [pair for given, truth in zip(answers, wanted, strict=True) for pair in zip(given, truth, strict=True)]
+        return f"not right: the shape is right, but {self._first_difference(pairs)}"
 
     def _agree(self, some: list[list[Tensor]], others: list[list[Tensor]]) -> bool:
         return all(
@@ -69,6 +70,16 @@ class Check:
             )
             for a, b in zip(some, others, strict=True)
         )
+
+    def _first_difference(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
+        """Where the first number of an answer is wrong, and what it should be."""
+        for given, truth in pairs:
+            wrong = ~torch.isclose(given, truth, self.rtol, self.atol, equal_nan=True)
+            if wrong.any():
+                index = tuple(wrong.nonzero()[0].tolist())
+                place = f"the number at {list(index)}" if index else "the number"
+                return f"{place} is {given[index].item():.5g} and should be {truth[index].item():.5g}"
+        raise AssertionError("the answers agree")
 
 
 def _tensors(value: Any) -> list[Tensor]:
