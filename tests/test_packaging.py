@@ -65,8 +65,20 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
 
 
 FLOORS = [
-    {"layout", "keypoints", "heatmaps", "losses", "storage", "checksums", "pictures", "devices", "memory", "smoothing"},
-    {"framing", "cache", "zips", "track", "video", "labels"},
+    {
+        "layout",
+        "keypoints",
+        "heatmaps",
+        "losses",
+        "storage",
+        "checksums",
+        "pictures",
+        "devices",
+        "memory",
+        "smoothing",
+        "calibration",
+    },
+    {"framing", "cache", "zips", "track", "video", "labels", "inputs"},
     {"download", "trusted", "annotations"},
     {"unet", "stacked", "augment", "appearance", "freihand", "keypoint_folder", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},
@@ -74,7 +86,7 @@ FLOORS = [
     {"plots", "onnx_graph", "export"},
     {"recipes", "web"},
     {"course"},
-    {"bench", "figures", "answers"},
+    {"bench", "bench_predict", "figures", "answers"},
     {"commands"},
     {"cli"},
 ]

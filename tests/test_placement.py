@@ -142,7 +142,7 @@ def test_the_predictors_network_sees_pictures_on_the_gpu(gpu, framing):
     predictor = HandPosePredictor(network(4, 2, framing=framing), CUDA)
     seen = []
     predictor.model.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0], output)))
-    heatmaps = predictor._heatmaps(torch.rand(2, 3, 32, 32, device=CUDA))
+    heatmaps = predictor._heatmaps(torch.rand(2, 3, 32, 32, device=CUDA), mirrored=True)
     assert heatmaps.device == CUDA and heatmaps.dtype == torch.float32
     assert {each.device for each in seen} == {CUDA} and seen[1].dtype == torch.float16
 

@@ -93,7 +93,9 @@ def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: 
 
 
 def test_each_seed_is_trained_and_scored_on_the_test_hands(tiny_root: Path, tmp_path: Path):
-    settings = dataclasses.replace(PRESETS["quick"], framing=Framing(16), width=4, depth=2, batch_size=8, epochs=1)
+    settings = dataclasses.replace(
+        PRESETS["quick"], framing=Framing(16), width=4, depth=2, decoder=(), refine=(), epochs=1
+    )
     table = seeds.score_seeds(settings, tiny_root, tmp_path, (1, 2))
     assert tuple(table.columns) == seeds.COLUMNS and len(table) == 2 * 21
     assert (table["count"] == len(FreiHAND(tiny_root, "test"))).all()

@@ -17,7 +17,7 @@ from handpose_lib.commands import camera
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
-from handpose_lib.track import HandsTracker
+from handpose_lib.track import LOST, HandsTracker
 
 SIZE = (480, 640)
 EMPTY = np.full((*SIZE, 3), BACKGROUND, np.uint8)
@@ -167,7 +167,7 @@ def test_predict_writes_table_json_and_film_of_a_video(film, tmp_path: Path, dot
     assert f"{path}: a hand in 12 frames" in capsys.readouterr().out
     answer = json.loads((out / "waving.json").read_text())
     assert answer["size"] == [640, 480] and answer["fps"] == pytest.approx(20)
-    assert answer["tracker"] == {"max_hands": 1, "threshold": 0.35, "smoothing": None}
+    assert answer["tracker"] == {"max_hands": 1, "threshold": LOST, "smoothing": None}
     found = np.array([frame["hands"][0]["keypoints"] for frame in answer["frames"]])
     assert np.linalg.norm(found - truth, axis=-1).mean() < 2
     assert [frame["time"] for frame in answer["frames"]] == pytest.approx([k / 20 for k in range(12)], abs=1e-3)
@@ -217,7 +217,7 @@ def test_two_hands_from_two_boxes(tmp_path: Path, dots):
 def test_bad_input_is_one_sentence(film, tmp_path: Path, dots, capsys):
     empty = write_film(tmp_path / "empty.mp4", [EMPTY] * 2)
     error = stopped_with(["predict", str(empty), "--out", str(tmp_path / "out")], capsys)
-    assert "no hand was found in" in error and "empty.mp4" in error and "--threshold below 0.35" in error
+    assert "no hand was found in" in error and "empty.mp4" in error and f"--threshold below {LOST}" in error
     with open(tmp_path / "out" / "empty.csv", newline="") as file:
         assert [row["wrist_x"] for row in csv.DictReader(file)] == ["", ""]
     box = ["--box", "1", "1", "9", "9"]

@@ -67,7 +67,18 @@ def chosen_settings(options: argparse.Namespace) -> TrainSettings:
     weights = getattr(options, "start_from", None)
     preset = fine_tuning(weights) if weights and not options.preset else PRESETS[options.preset or "quick"]
     framing = dataclasses.replace(preset.framing, **_given(options, Framing))
-    return dataclasses.replace(preset, framing=framing, **_given(options, TrainSettings))
+    given = _given(options, TrainSettings)
+    if preset.decoder and "depth" in given:
+        given |= _levels(preset, given["depth"])
+    return dataclasses.replace(preset, framing=framing, **given)
+
+
+def _levels(preset: TrainSettings, depth: int) -> dict[str, tuple[int, ...]]:
+    """The decoder of a preset, cut or continued for another depth; without any level, the course's U-Net."""
+    if depth < 2:
+        return {"decoder": (), "refine": ()}
+    more = (preset.decoder[-1],) * max(0, depth - preset.depth)
+    return {"decoder": (*preset.decoder, *more)[: depth - 1]}
 
 
 def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
