@@ -44,7 +44,7 @@ test: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
 	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 # All chapters with the versions of Colab's image, and with the lowest that pyproject.toml allows, each in an
 # environment of its own (several GB, since torch brings its CUDA libraries).

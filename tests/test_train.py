@@ -231,7 +231,7 @@ def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
     names = ("image_size", "width", "depth", "batch_size", "epochs", "sigma_start", "sigma_end")
     stored = settings.to_json()
     values = [text for name in names for text in (f"--{name.replace('_', '-')}", str(stored[name]))]
-    return ["--root", str(root), "--out", str(out), *values]
+    return ["--root", str(root), "--out", str(out), "--preset", "full", "--no-one-version", *values]
 
 
 def check_that_a_killed_run_resumes(victim: str, root: Path, folder: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import nn
 
-from handpose_lib import plots
 from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
@@ -87,6 +86,8 @@ def write_scores(
     folder.mkdir(parents=True, exist_ok=True)
     name = f"per_keypoint_{dataset.split}"
     report.table.to_csv(folder / f"{name}.csv", index=False)
+    from handpose_lib import plots  # `train`, which shares options with this module, draws nothing
+
     plots.use_style()
     plots.per_keypoint_bars(reports).savefig(folder / f"{name}.png")
     columns = ["keypoint", "pck_0.2_bbox", "epe_px128", "epe_px224", "count"]
