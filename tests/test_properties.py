@@ -37,6 +37,7 @@ def test_a_point_anywhere_on_the_map_is_found_again(method, x, y):
     point = torch.tensor([[[x, y]]], dtype=torch.float32)
     found, confidence = decode_heatmaps(render_heatmaps(point, (HEIGHT, WIDTH)), method)
     inside = 7 <= x < WIDTH - 8 and 7 <= y < HEIGHT - 8
+    assert method in BOUNDS, f"add to BOUNDS how far {method} may be off"
     assert (found - point).abs().max() <= BOUNDS[method][0 if inside else 1]
     assert 0.7 < confidence.item() <= 1
 

@@ -180,7 +180,7 @@ def _numbers(hand: Tensor, drawn: Tensor) -> Tensor:
 
 def _bootstrap_cases() -> list[tuple]:
     generator = torch.Generator().manual_seed(5)
-    hand = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 0, 0])  # from two to five images a hand
+    hand = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 0, 0])  # two to five images per hand
     hits = torch.rand(len(hand), generator=generator, dtype=torch.float64)
     return [(hits, hand, torch.randint(6, (rows, 6), generator=generator)) for rows in (7, 4)]
 
