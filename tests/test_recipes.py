@@ -133,6 +133,7 @@ def test_losses_are_recorded_once_and_equal_steps_are_seeds_apart(tmp_path: Path
     both = losses.read_rows(out)
     assert both[:4] == first and [row["seed"] for row in both] == ["0"] * 4 + ["1"] * 4
     assert {row["median_peak"] for row in both[:4]}.isdisjoint({""}) and both[0] != both[4] | {"seed": "0"}
+    assert list(losses.recorded_losses().columns) == list(both[0]), "the record is not what the command writes today"
 
 
 def test_a_weight_map_counts_pixels_near_a_peak_eleven_times():
@@ -151,6 +152,10 @@ def test_each_batch_of_an_epoch_holds_other_hands():
 
 def test_of_the_recorded_losses_all_had_equal_chances():
     table = losses.recorded_losses()
+    lengths = [(experiment, count) for experiment, counts in losses.STEPS.items() for count in counts]
+    whole = {(*length, loss, seed) for length in lengths for loss in losses.LOSSES for seed in losses.SEEDS}
+    assert set(table[["experiment", "steps", "loss", "seed"]].itertuples(index=False, name=None)) == whole
+    assert len(table) == len(whole)
     for (experiment, steps), runs in table.groupby(["experiment", "steps"]):
         assert steps in losses.STEPS[experiment]
         seeds_of = runs.groupby("loss")["seed"].apply(sorted)

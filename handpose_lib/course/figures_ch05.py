@@ -48,12 +48,14 @@ def longer_runs(runs: pd.DataFrame) -> Figure:
     for ax, experiment in zip(axes[0], found, strict=True):
         column, label, title = panels[experiment]
         mine = runs[runs["experiment"] == experiment]
-        for number, steps in enumerate(sorted(mine["steps"].unique())):
+        lengths = sorted(mine["steps"].unique())
+        for number, steps in enumerate(lengths):
             chosen = mine[mine["steps"] == steps]
-            places = [losses.index(loss) + 0.15 * (2 * number - 1) for loss in chosen["loss"]]
+            aside = 0.3 * (number - (len(lengths) - 1) / 2)
+            places = [losses.index(loss) + aside for loss in chosen["loss"]]
             look = {"color": "black", "markerfacecolor": ("white", "#0072B2")[number], "markersize": 7}
             ax.plot(places, chosen[column], "os"[number], label=f"{steps} steps", **look)
         ax.set_xticks(range(len(losses)), [loss.replace(" ", "\n", 1).replace(", ", ",\n") for loss in losses])
-        ax.set(ylabel=label, ylim=(-0.03, 1.05), title=title)
+        ax.set(ylabel=label, ylim=(-0.03, 1.05), xlim=(-0.6, len(losses) - 0.4), title=title)
         ax.legend(frameon=False, loc="best")
     return figure
