@@ -22,23 +22,38 @@ from handpose_lib.inputs import MOST_PIXELS_AT_ONCE
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import HandPosePredictor
-from handpose_lib.storage import atomic_path, make_folder
+from handpose_lib.storage import atomic_path, make_folder, remove_leftovers
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 
 DRAWN = 800  # px; a drawing shows no more
+FILM = "_hands"  # ends the name of a film with the skeleton drawn in
 
 
 def files_of(given: Sequence[Path], out: Path) -> list[Path]:
     """The pictures and videos that are meant by files and folders, each once, without those in `out`.
 
+    Drawings and films that `handpose predict` made before are left out, wherever they are, with a line that says so.
+
     Raises:
-        ValueError: a folder without any, or `out` is itself a folder of pictures.
+        ValueError: a folder without any, nothing but our own drawings, or `out` is itself a folder of pictures.
     """
     if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
         raise ValueError(f"--out {out} is the folder of the pictures: the next run would take its drawings for hands")
     meant = (*pictures.SUFFIXES, *video.SUFFIXES)
     found = (picture_files(path, out, meant, "pictures or videos") for path in given)
-    return list(dict.fromkeys(file for files in found for file in files))
+    files = list(dict.fromkeys(file for files in found for file in files))
+    own = [file for file in files if pictures.is_drawing(file) or _is_film(file)]
+    if own and len(own) == len(files):
+        raise ValueError(f"{own[0]} is a drawing of an earlier answer: give the photographs or videos themselves")
+    if own:
+        print(f"{len(own)} drawings of earlier answers left out, the first is {own[0]}")
+    return [file for file in files if file not in set(own)]
+
+
+def _is_film(file: Path) -> bool:
+    """Whether a video is one that `answer_video` made: the answers lie beside it."""
+    name = file.stem.removesuffix(FILM)
+    return file.stem.endswith(FILM) and all(file.with_name(name + ending).is_file() for ending in (".csv", ".json"))
 
 
 def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path) -> tuple[int, list[str]]:
@@ -50,6 +65,7 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
         How many pictures were answered, and what is wrong with the others.
     """
     make_folder(out)
+    remove_leftovers(out)
     plots.use_style()
     found: dict[str, dict] = {}
     failures: list[str] = []
@@ -103,7 +119,7 @@ def _draw(picture: np.ndarray, keypoints: Tensor, title: str, path: Path) -> Non
     figure, ax = plt.subplots(figsize=(6, 6))
     try:
         plots.draw_hand(picture, keypoints, ax, title)
-        figure.savefig(path)
+        plots.save(figure, path)
     finally:
         plt.close(figure)
 
@@ -133,7 +149,7 @@ def answer_video(
     name = _free_name(out, file)
     rows: list[dict[str, Any]] = []
     stopped = False
-    with atomic_path(out / f"{name}_hands{ending}") as temporary:
+    with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
         film = video.VideoWriter(temporary, facts.size, facts.fps)
         try:
             # disable=None: a bar on a terminal, nothing in a log.

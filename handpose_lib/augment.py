@@ -39,10 +39,10 @@ class Augmentation:
                 f"scale must be at least 1, rotation_focus positive and mirror a probability, not {self.scale}, "
                 f"{self.rotation_focus} and {self.mirror}"
             )
-        for name in ("rotation", "shift", "brightness", "contrast", "saturation", "tint", "spectrum"):
+        for name in ("rotation", "spectrum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must not be negative")
-        for name in ("wear", "occluders", "untouched"):
+        for name in ("shift", "brightness", "contrast", "saturation", "tint", "wear", "occluders", "untouched"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to 1")
 

@@ -44,6 +44,8 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
     """
     if peaks.shape != right.shape or peaks.ndim != 2:
         raise ValueError(f"peaks and right must both be (M, K), got {tuple(peaks.shape)} and {tuple(right.shape)}")
+    if not bool(peaks.isfinite().all()):
+        raise ValueError("peaks must be finite, and some are NaN or infinite: leave these hands out")
     truth = right.double().flatten()
     if not 0 < truth.mean() < 1:
         raise ValueError(
@@ -80,6 +82,8 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tens
             f"confidence and right must have one shape and bins be at least 1, got {tuple(confidence.shape)}, "
             f"{tuple(right.shape)} and {bins}"
         )
+    if not bool(((confidence >= 0) & (confidence <= 1)).all()):
+        raise ValueError("confidence must be from 0 to 1, as a predictor gives it (percent: divide by 100)")
     confidence, right = confidence.flatten().double(), right.flatten().double()
     place = (confidence * bins).long().clamp(0, bins - 1)
     count = torch.bincount(place, minlength=bins)

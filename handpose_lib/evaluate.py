@@ -170,6 +170,8 @@ class Report:
 
     def worst(self, count: int = 8) -> np.ndarray:
         """Items with the largest mean error relative to their box, worst first (count,)."""
+        if count < 0:
+            raise ValueError(f"count is {count}, it must not be negative")
         box = normalizer_lengths(self.targets, "bbox")
         relative = self.errors.nanmean(dim=1) / box
         return relative.nan_to_num(-1).argsort(descending=True)[:count].numpy()

@@ -7,7 +7,6 @@ of an image of side S is (S - 1) / 2. Told in `notebooks/03_augmentation.ipynb` 
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,7 @@ class Framing:
         upright: crops are turned until the fingers point up.
 
     Raises:
-        ValueError: a size below 1, a negative crop, or upright without a crop.
+        ValueError: a size that is no whole number or below 1, a crop that is no share, or upright without a crop.
 
     >>> Framing(64).whole((224, 224))
     tensor([[ 0.2857,  0.0000, -0.3571],
@@ -43,10 +42,10 @@ class Framing:
     upright: bool = False
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(f"image_size is {self.image_size}, it must be positive")
-        if not 0 <= self.crop < math.inf:
-            raise ValueError(f"crop is {self.crop}, it must not be negative")
+        if self.image_size < 1 or self.image_size != int(self.image_size):
+            raise ValueError(f"image_size is {self.image_size}, it must be a whole number and positive")
+        if not 0 <= self.crop <= 1:
+            raise ValueError(f"crop is {self.crop}, it is a share of the square: it must be from 0 to 1")
         if self.upright and not self.crop:
             raise ValueError("upright turns the crops, so it needs a crop above 0")
 

@@ -21,6 +21,7 @@ from handpose_lib.annotations import UNPACK_AGAIN, load_annotations, project
 from handpose_lib.checksums import checksum, read_checksums
 from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
+from handpose_lib.storage import refuse_special
 
 
 def split_rows(num_hands: int, split: str) -> range:
@@ -58,6 +59,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         ValueError: it is damaged, of another size, or turned by an EXIF entry: keypoints are of the stored pixels, and
             whoever obeys the entry would see another picture.
     """
+    refuse_special(path)
     try:
         encoded = Path(path).read_bytes()
     except FileNotFoundError:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.storage import refuse_special
 
 LABELS = "keypoints.json"
 SIDES = ("left", "right")
@@ -62,6 +63,7 @@ def find_labels(root: str | Path) -> Path:
         return root / LABELS
     places = [root, root / "annotations"]
     found = [path for place in places for end in ("json", "csv") for path in sorted(place.glob(f"[!.]*.{end}"))]
+    found = [path for path in found if not _is_our_table(path)]
     if not found:
         raise FileNotFoundError(
             f"{root} holds no labels ({LABELS}, a COCO JSON or a CSV): make them with `handpose annotate {root}`"
@@ -72,6 +74,14 @@ def find_labels(root: str | Path) -> Path:
     return found[0]
 
 
+def _is_our_table(path: Path) -> bool:
+    """Whether a CSV holds scores, a training's history or a video's answers: what commands leave in a folder."""
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).startswith((b"keypoint,group,", b"epoch,step,", b"frame,time,hand,"))
+
+
 def read_labels(path: str | Path) -> list[LabelledHand]:
     """The hands that a file of labels tells of, in its order.
 
@@ -80,14 +90,31 @@ def read_labels(path: str | Path) -> list[LabelledHand]:
         ValueError: it is damaged, of another kind, or about another number of keypoints; it names file and entry.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text ({error.reason}): give a JSON file or a CSV") from error
     hands = _from_table(path, text) if path.suffix.lower() == ".csv" else _from_json(path, text)
+    for hand in hands:
+        _refuse_what_cannot_be_meant(path, hand)
     if not hands:
         raise ValueError(f"{path} has no labelled hand in it: label some with `handpose annotate {path.parent}`")
     return hands
+
+
+def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
+    """ValueError for numbers that are no places in a picture, though each alone could be one."""
+    points = hand.keypoints[np.isfinite(hand.keypoints).all(-1)]
+    if len(points) < 2:
+        return
+    at_zero = int((points == 0).all(-1).sum())
+    if at_zero > 1:
+        raise ValueError(f"{path}, {hand.entry}: {at_zero} keypoints are at 0, 0: where one is not labelled, say null")
+    if (points >= 0).all() and (points <= 1).all():
+        raise ValueError(f"{path}, {hand.entry}: its keypoints look like shares of the picture: give them in px")
+    if (points == points[0]).all():
+        raise ValueError(f"{path}, {hand.entry}: its {len(points)} keypoints are all in one place: label it anew")
 
 
 def _from_json(path: Path, text: str) -> list[LabelledHand]:
@@ -123,12 +150,17 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
     for point, row, keypoint in zip(points, rows, KEYPOINT_NAMES, strict=True):
         if point is not None and len(row) not in (2, 3):
             raise ValueError(f"{path}, {where}: {keypoint} must be [x, y] or null, it is {point!r}")
-    keypoints = _points(path, where, [_row(row) for row in rows])
+    keypoints = _points(path, where, [_row(path, where, row) for row in rows])
     return LabelledHand(entry["file"], keypoints, _side(path, where, entry.get("side")), _text(group), where)
 
 
-def _row(values: Sequence[Any]) -> tuple[Any, Any]:
+def _row(path: Path, where: str, values: Sequence[Any]) -> tuple[Any, Any]:
     """x and y of [x, y], [x, y, visibility] or nothing."""
+    if len(values) == 3 and values[2] not in (0, 1, 2, None):
+        raise ValueError(
+            f"{path}, {where}: the third number of a keypoint is its visibility, 0, 1 or 2, not {values[2]!r}: a depth "
+            "or a confidence must be left out"
+        )
     return (None, None) if not values or (len(values) == 3 and not values[2]) else (values[0], values[1])
 
 
@@ -238,7 +270,7 @@ def _coco_hand(
     where = f"{where} ({image['file_name']})"
     values = annotation["keypoints"]
     order = orders.get(annotation.get("category_id")) or range(COUNT)
-    keypoints = _points(path, where, [_row(values[3 * k : 3 * k + 3]) for k in order])
+    keypoints = _points(path, where, [_row(path, where, values[3 * k : 3 * k + 3]) for k in order])
     extra = annotation.get("attributes") or {}
     kind = str(categories.get(annotation.get("category_id"), {}).get("name", "")).lower()
     named = [side for side in SIDES if re.search(rf"(^|[^a-z]){side}", kind)]
@@ -256,6 +288,11 @@ def _first(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
 
 def _from_table(path: Path, text: str) -> list[LabelledHand]:
     reader = csv.DictReader(text.splitlines())
+    if {"frame", "time", "hand"} <= set(reader.fieldnames or ()):
+        raise ValueError(
+            f"{path} holds answers of `handpose predict` on a video, which nobody has checked: label pictures with "
+            "`handpose annotate`"
+        )
     columns = [f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy"]
     missing = [name for name in ("file", *columns) if name not in (reader.fieldnames or ())]
     if missing:

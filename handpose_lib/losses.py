@@ -216,7 +216,7 @@ def adaptive_wing(
         a scalar, or the loss of each pixel in the shape of `pred` for "none" (0 on maps that are not visible).
 
     Raises:
-        ValueError: shapes that differ, a target that requires a gradient, settings out of range.
+        ValueError: shapes that differ, a target that requires a gradient, `visible` of floats, settings out of range.
 
     >>> adaptive_wing(torch.zeros(2), torch.tensor([0.1, 1.0]), reduction="none").round(decimals=4)
     tensor([ 0.1393, 10.2594])
@@ -229,6 +229,8 @@ def adaptive_wing(
     if visible is not None:
         if visible.shape != pred.shape[:-2]:
             raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry per map")
+        if visible.is_floating_point():
+            raise ValueError(f"visible is {visible.dtype}, it says yes or no for each map: give it as bool")
         visible = visible.to(pred.device, torch.bool)
     shape = pred.shape
     pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)

@@ -94,6 +94,10 @@ def correct(
     The hits that `pck` averages, with the same arguments: (N, K), ready for `bootstrap_interval`.
     """
     _check_positive(threshold=threshold)
+    if threshold > 1:
+        raise ValueError(
+            f"threshold is {threshold}, it is a share of the hand's length, from 0 to 1, not px or percent"
+        )
     errors = distances(pred, target, visible)
     return _within(errors, threshold * normalizer_lengths(target, normalizer, image_size)[:, None])
 
@@ -239,9 +243,13 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
         ValueError: groups of another length than values, nothing to draw from, infinite values.
     """
     values = _double(values)
+    if isinstance(resamples, bool) or resamples != int(resamples) or resamples < 1:
+        raise ValueError(f"resamples is {resamples}, it must be a whole number of at least 1")
     hands = torch.arange(len(values)) if groups is None else torch.as_tensor(groups).cpu()
     if len(values) == 0 or hands.shape != values.shape[:1]:
         raise ValueError(f"groups is {tuple(hands.shape)}; it must hold one hand for each row of {tuple(values.shape)}")
+    if hands.is_floating_point() and not bool((hands == hands.floor()).all()):
+        raise ValueError("groups must be whole numbers, one for each hand, and some of these are not")
     if values.isinf().any():
         raise ValueError("values holds infinite entries, whose mean means nothing: leave them out as NaN, or clip them")
     hands = hands.unique(return_inverse=True)[1]

@@ -16,12 +16,16 @@ import simplejpeg
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from handpose_lib.storage import refuse_special
+
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif"),  # not readable, but photographs: they are named, not passed over
 )
 MOST_PIXELS = 200_000_000  # a picture with more is refused
 LARGE, SMALL = 4096, 2048  # px; a JPEG with a longer side than the first is decoded at half, a quarter or an eighth
+DARKEST = 4096  # of 65,536: pictures of 8, 10 or 12 bits in a file of 16 end below it
+DRAWN_BY = "handpose_lib, a drawing"  # the entry "Software" of our PNG files
 ORIENTATION = 0x0112  # the EXIF entry: 1 is upright
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in the scan of a JPEG, 00 and D0 to D7 are part of it
 _ZEROS = bytes(40)
@@ -76,6 +80,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     Raises:
         FileNotFoundError, ValueError: see `read_picture`.
     """
+    refuse_special(path)
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) >= 5
@@ -86,7 +91,16 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         raise ValueError(f"{path} is no picture that can be read: save it anew as JPEG or PNG") from error
 
 
+def is_drawing(path: str | Path) -> bool:
+    """Whether a file is a PNG that `plots.save` wrote: a picture of keypoints, and not one to look for hands in."""
+    if Path(path).suffix.lower() != ".png" or not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as file:
+        return b"tEXtSoftware\0" + DRAWN_BY.encode() in file.read(1024)  # it stands before the pixels
+
+
 def _bytes_of(path: str | Path) -> bytes:
+    refuse_special(path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -107,6 +121,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
             raise ValueError("its values are not of 8 or 16 bits")
+        if 0 < values.max() < DARKEST:
+            raise ValueError(f"it has 16 bits per pixel, but no value above {values.max()}, so it would be black")
         image = Image.fromarray((values // 257).astype(np.uint8))  # 65535 becomes 255
     elif image.mode == "F":
         raise ValueError("its values are floating-point numbers")

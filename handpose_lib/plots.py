@@ -23,6 +23,7 @@ Conventions, the same in every picture of the course, in what `handpose predict`
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -40,10 +41,19 @@ from matplotlib.ticker import MaxNLocator
 from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
+from handpose_lib.pictures import DRAWN_BY
+from handpose_lib.storage import atomic_path
 
 DARK = "#1A1A1A"  # the edge of bones and joints
 MISSED = 0.2  # of the longer side of the true keypoints' box: what PCK@0.2 counts as missed
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a figure whole or not at all; a PNG says that it is a drawing, see `pictures.is_drawing`."""
+    path = Path(path)
+    with atomic_path(path, durable=False) as temporary:
+        figure.savefig(temporary, metadata={"Software": DRAWN_BY} if path.suffix.lower() == ".png" else None)
 
 
 def use_style() -> None:

@@ -66,8 +66,8 @@ class HandPosePredictor:
         batch_size: pictures that go through the network at once.
 
     Raises:
-        ValueError: passes or batch_size below 1, a crop above 1, several passes without a crop, a model that does not
-            say how it is framed.
+        ValueError: passes or batch_size below 1, several passes without a crop, a model that does not say how it is
+            framed.
     """
 
     def __init__(
@@ -86,11 +86,8 @@ class HandPosePredictor:
         crops = self.framing.crop > 0
         self.passes = (3 if crops else 1) if passes is None else passes
         self.turned = crops if turned is None else turned
-        if self.passes < 1 or self.framing.crop > 1 or batch_size < 1:
-            raise ValueError(
-                "passes and batch_size must be at least 1 and the framing's crop at most 1, "
-                f"not {self.passes}, {batch_size} and {self.framing.crop}"
-            )
+        if self.passes < 1 or batch_size < 1:
+            raise ValueError(f"passes and batch_size must be at least 1, not {self.passes} and {batch_size}")
         if self.passes > 1 and not crops:
             raise ValueError(
                 f"passes is {self.passes}, but this network was trained on whole pictures: look once, or give a "

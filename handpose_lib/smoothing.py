@@ -58,7 +58,13 @@ class OneEuro:
             keypoints: (K, 2) in px.
             time: s; must be later than that of the frame before.
             length: of the hand, px, such as the longer side of its box.
+
+        Raises:
+            ValueError: a time that is not later than the one before, or anything that is NaN or infinite: it would
+                stay in all later answers.
         """
+        if not (bool(keypoints.isfinite().all()) and math.isfinite(time) and math.isfinite(length)):
+            raise ValueError(f"keypoints, time ({time}) and length ({length}) must be finite: leave such a frame out")
         if self._last is None:
             self._last = keypoints.clone(), torch.zeros(len(keypoints), 1), time
             return keypoints.clone()
@@ -79,6 +85,14 @@ def _share(cutoff: Tensor | float, step: float) -> Tensor | float:
     return 1 - 1 / (1 + 2 * math.pi * cutoff * step)
 
 
+def _check_films(found: Tensor, truth: Tensor) -> None:
+    if found.shape != truth.shape or found.ndim != 3 or len(found) < 2:
+        raise ValueError(
+            f"found and truth must both be (T, K, 2) with T of at least 2, not {tuple(found.shape)} and "
+            f"{tuple(truth.shape)}"
+        )
+
+
 def jitter(found: Tensor, truth: Tensor) -> float:
     """How much the error changes from one frame to the next: the mean over frames and keypoints, px.
 
@@ -86,7 +100,11 @@ def jitter(found: Tensor, truth: Tensor) -> float:
 
     Args:
         found, truth: (T, K, 2) in px, T of at least 2.
+
+    Raises:
+        ValueError: shapes that differ, or fewer than two frames.
     """
+    _check_films(found, truth)
     return float((found - truth).diff(dim=0).norm(dim=-1).mean())
 
 
@@ -97,7 +115,18 @@ def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> fl
         found, truth: (T, K, 2) in px.
         times: (T,) s, evenly spaced.
         longest: the largest delay to try, s.
+
+    Raises:
+        ValueError: shapes that differ, fewer than two frames, times that do not rise evenly.
     """
+    _check_films(found, truth)
+    steps = times.double().diff()
+    if (
+        len(times) != len(found)
+        or not bool((steps > 0).all())
+        or float(steps.max() - steps.min()) > 0.1 * float(steps.mean())
+    ):
+        raise ValueError("times must be (T,), one per frame, and rise by the same step from frame to frame")
     step = float(times[-1] - times[0]) / (len(times) - 1)
     reach = min(round(longest / step), len(times) - 2)
     errors = []

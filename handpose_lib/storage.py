@@ -148,6 +148,13 @@ def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Pa
     return folder
 
 
+def refuse_special(path: str | Path) -> None:
+    """ValueError for a pipe or a device, of which reading may have no end; nothing where a file or none is there."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is a pipe or a device, not a file: save what it gives, and give that file")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.

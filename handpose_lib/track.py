@@ -8,6 +8,7 @@ To search a whole picture takes many looks. A hand moves little from one frame t
 answer is enough, until the network is no longer sure of what it sees there; then the frame is searched anew.
 """
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -212,6 +213,8 @@ class Clock:
     def __call__(self, time: float | None) -> float:
         if time is None:
             time = 0.0 if self._last is None else self._last + FRAME_SECONDS
+        if not math.isfinite(time):
+            raise ValueError(f"the time of a frame is {time}, it must be a number of seconds")
         if self._last is not None and not time > self._last:
             raise ValueError(
                 f"a frame at {time:g} s came after one at {self._last:g} s: give frames in the order of time, "

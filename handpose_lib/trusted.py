@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from handpose_lib.framing import Framing
+from handpose_lib.storage import refuse_special
 
 LARGEST_INPUT = 4096  # px
 LFS = b"version https://git-lfs"
@@ -26,6 +27,7 @@ def check_kind(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the file with weights in it, best.safetensors for a run")
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             begin = file.read(64)

@@ -208,3 +208,73 @@ def test_streamed_batches_are_those_of_images_that_live_on_the_device(tiny_train
         for one, other in pairs:
             assert torch.equal(one.index, other.index) and torch.equal(one.images, other.images)
             assert torch.equal(one.keypoints, other.keypoints) and torch.equal(one.visible, other.visible)
+
+
+# --- several processes, and where the images live ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_parts_of_all_processes_in_order_are_the_whole(tiny_train: FreiHAND, processes: int):
+    whole = HandBatches(tiny_train, Framing(32), 6, Augmentation(), seed=4)
+    parts = [
+        HandBatches(tiny_train, Framing(32), 6, Augmentation(), seed=4, rank=rank, processes=processes, progress=False)
+        for rank in range(processes)
+    ]
+    for batch, *shares in zip(whole.epoch(1), *(part.epoch(1) for part in parts), strict=True):
+        assert all(len(share.index) == 6 // processes for share in shares)
+        assert torch.equal(torch.cat([share.index for share in shares]), batch.index)
+        assert torch.allclose(torch.cat([share.images for share in shares]), batch.images, atol=1e-5)
+    stretches = [torch.cat([batch.index for batch in part.in_order()]) for part in parts]
+    assert torch.equal(torch.cat(stretches), torch.arange(len(tiny_train)))
+    assert max(map(len, stretches)) - min(map(len, stretches)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size 0 must be at least 1"),
+        ({"batch_size": 4, "rank": 2, "processes": 2}, "rank 2 one of 2"),
+        ({"batch_size": 4, "rank": -1, "processes": 2}, "rank -1 one of 2"),
+        ({"batch_size": 5, "processes": 2}, "a batch of 5 can't be shared by 2 processes"),
+    ],
+)
+def test_batches_that_no_process_could_take_are_refused(tiny_train: FreiHAND, options: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        HandBatches(tiny_train, Framing(32), **options)
+
+
+def test_images_may_fill_half_of_what_is_free_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    assert loader.fits(torch.device("cuda"), 50) and not loader.fits(torch.device("cuda"), 51)
+    assert loader.fits(torch.device("mps"), 10**15)  # which shares the computer's memory
+    assert not loader.fits(torch.device("cpu"), 1)
+
+
+@pytest.mark.parametrize("resident", [True, False, None])
+def test_images_go_to_the_device_where_they_may_live_there(tiny_train: FreiHAND, monkeypatch, capsys, resident):
+    monkeypatch.setattr(loader, "fits", lambda device, size: size < 0)  # for None
+    batches = HandBatches(tiny_train, Framing(32), 4, device="meta", resident=resident)  # a device without memory
+    assert batches.resident == bool(resident)
+    assert batches.images.device.type == ("meta" if resident else "cpu")
+    assert ("kept on the device" if resident else "streamed to it") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rank", "progress"), [(0, True), (0, False), (1, True)])
+def test_one_process_alone_speaks(tiny_train: FreiHAND, monkeypatch, capsys, rank: int, progress: bool):
+    asked, original = [], loader.decoded_images
+    monkeypatch.setattr(
+        loader, "decoded_images", lambda dataset, size, bar: asked.append(bar) or original(dataset, size, False)
+    )
+    options = {"rank": rank, "processes": 2, "device": "meta", "resident": False, "progress": progress}
+    HandBatches(tiny_train, Framing(32), 4, **options)
+    speaks = progress and rank == 0
+    assert asked == [speaks] and bool(capsys.readouterr().out) == speaks
+
+
+def test_all_batches_are_made_in_the_same_memory(tiny_train: FreiHAND):
+    batches = HandBatches(tiny_train, Framing(32), 4, Augmentation())
+    walk = batches.epoch(0)
+    next(walk)
+    first = batches._memory
+    next(walk)
+    assert batches._memory is first and first.shape[1] == 4

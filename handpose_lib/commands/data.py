@@ -75,8 +75,7 @@ def _show(options: argparse.Namespace) -> None:
     labelled = keypoints if keypoints[0] is not None else None
     plots.use_style()
     figure = plots.image_grid(images, labelled, titles, columns=min(4, len(images)), side=3)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out)
+    plots.save(figure, options.out)
     print(f"{len(images)} images {'with' if labelled else 'without'} keypoints drawn in {options.out}")
 
 

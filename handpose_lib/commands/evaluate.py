@@ -12,6 +12,7 @@ from handpose_lib.freihand import SPLITS, FreiHAND
 from handpose_lib.heatmaps import METHODS
 from handpose_lib.keypoint_folder import FOLDER_SPLITS, KeypointFolder
 from handpose_lib.predict import bundled_weights
+from handpose_lib.storage import atomic_path, make_folder
 from handpose_lib.weights import load_model
 
 EXAMPLES = """examples:
@@ -83,13 +84,14 @@ def write_scores(
     reports = {"model": report}
     if train_set is not None:
         reports["mean hand"] = make_report(dataset, mean_hand(train_set))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name = f"per_keypoint_{dataset.split}"
-    report.table.to_csv(folder / f"{name}.csv", index=False)
+    with atomic_path(folder / f"{name}.csv") as temporary:
+        report.table.to_csv(temporary, index=False)
     from handpose_lib import plots  # `train`, which shares options with this module, draws nothing
 
     plots.use_style()
-    plots.per_keypoint_bars(reports).savefig(folder / f"{name}.png")
+    plots.save(plots.per_keypoint_bars(reports), folder / f"{name}.png")
     columns = ["keypoint", "pck_0.2_bbox", "epe_px128", "epe_px224", "count"]
     print(report.table[columns].to_string(index=False, float_format="{:.3f}".format))
     for label, each in reports.items():

@@ -1,0 +1,206 @@
+"""What can't be meant is refused in one sentence, though each number alone could be used: the library's arguments.
+
+Each case is something that was once taken without a word, and gave an answer that looked like any other.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_keypoint_folder import write_json
+from trees import make_tree
+
+from handpose_lib import answers, cli, metrics, plots
+from handpose_lib.augment import Augmentation
+from handpose_lib.calibration import fit_calibration, reliability
+from handpose_lib.evaluate import make_report
+from handpose_lib.framing import Framing
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.labels import find_labels, read_labels
+from handpose_lib.losses import adaptive_wing
+from handpose_lib.pictures import is_drawing, picture_size, read_picture
+from handpose_lib.smoothing import OneEuro, jitter, lag
+from handpose_lib.track import Clock
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model, save_model
+
+HANDS, OTHER = torch.rand(4, 21, 2) * 200, torch.rand(4, 21, 2) * 200
+FILM = torch.rand(9, 21, 2)
+MAPS = torch.rand(1, 21, 4, 4)
+
+ARGUMENTS = {
+    "a threshold in percent": (lambda: metrics.pck(HANDS, OTHER, threshold=20), "threshold is 20, it is a share"),
+    "no resamples": (lambda: metrics.bootstrap_interval(HANDS, resamples=0), "resamples is 0, it must be a whole"),
+    "half a resample": (lambda: metrics.bootstrap_means(HANDS, resamples=2.5), "resamples is 2.5"),
+    "groups between numbers": (
+        lambda: metrics.bootstrap_means(HANDS, torch.tensor([0, 0.5, 1, 1])), "groups must be whole numbers"
+    ),
+    "groups that are NaN": (lambda: metrics.bootstrap_means(HANDS, torch.full((4,), math.nan)), "groups must be whole"),
+    "visibility as a number": (lambda: metrics.epe(HANDS, OTHER, torch.rand(4, 21)), "visible must be true or false"),
+    "visible maps as weights": (
+        lambda: adaptive_wing(MAPS, MAPS, torch.full((1, 21), 0.3)), r"visible is torch.float32, it says yes or no"
+    ),
+    "confidence in percent": (
+        lambda: reliability(torch.full((9,), 85.0), torch.ones(9, dtype=torch.bool)), "confidence must be from 0 to 1"
+    ),
+    "confidence that is NaN": (
+        lambda: reliability(torch.full((9,), math.nan), torch.ones(9, dtype=torch.bool)), "confidence must be from 0"
+    ),
+    "peaks that are NaN": (
+        lambda: fit_calibration(torch.full((2, 3), math.nan), torch.eye(2, 3).bool()), "peaks must be finite"
+    ),
+    "a hand of NaN in a film": (
+        lambda: OneEuro()(torch.full((21, 2), math.nan), 0.0, 50.0), "keypoints, time .* must be finite"
+    ),
+    "a hand of infinite length": (lambda: OneEuro()(FILM[0], 0.0, math.inf), r"length \(inf\) must be finite"),
+    "a frame at no time": (lambda: Clock()(math.nan), "the time of a frame is nan"),
+    "jitter of one frame": (lambda: jitter(FILM[:1], FILM[:1]), "T of at least 2"),
+    "jitter of other frames": (lambda: jitter(FILM, FILM[:5]), "must both be"),
+    "a lag of one frame": (lambda: lag(FILM[:1], FILM[:1], torch.zeros(1)), "T of at least 2"),
+    "times that fall": (lambda: lag(FILM, FILM, torch.arange(9.0).flip(0)), "times must be"),
+    "uneven times": (lambda: lag(FILM, FILM, torch.arange(9.0) ** 2), "by the same step"),
+    "a crop in percent": (lambda: Framing(64, crop=55), "crop is 55, it is a share"),
+    "half a pixel": (lambda: Framing(64.5), "image_size is 64.5, it must be a whole number"),
+    "a shift in percent": (lambda: Augmentation(shift=10), "shift is 10, it must be from 0 to 1"),
+    "brightness in percent": (lambda: Augmentation(brightness=30), "brightness is 30"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_an_argument_that_cannot_be_meant_is_refused(case: str):
+    call, words = ARGUMENTS[case]
+    with pytest.raises(ValueError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_worst_of_fewer_than_none_are_not_asked_for(tiny_val: FreiHAND):
+    report = make_report(tiny_val, torch.zeros(21, 2))
+    assert report.worst(0).tolist() == []
+    with pytest.raises(ValueError, match="count is -1, it must not be negative"):
+        report.worst(-1)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+HAND = [[10.0 + 3 * k, 20.0 + 2 * k] for k in range(21)]
+LABELS = {
+    "shares of the picture": ([[x / 100, y / 100] for x, y in HAND], "look like shares of the picture"),
+    "zeros for what is not labelled": ([*HAND[:18], [0, 0], [0, 0], [0, 0]], "3 keypoints are at 0, 0"),
+    "all in one place": ([[7, 8]] * 21, "21 keypoints are all in one place"),
+    "a depth": ([[x, y, 0.4] for x, y in HAND], "the third number of a keypoint is its visibility, .* not 0.4"),
+    "a depth that is negative": ([[x, y, -1] for x, y in HAND], "is its visibility, .* not -1"),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_that_cannot_be_meant_are_named_with_their_entry(case: str, tmp_path: Path):
+    keypoints, words = LABELS[case]
+    entries = [{"file": "a.jpg", "keypoints": HAND}, {"file": "b.jpg", "keypoints": keypoints}]
+    path = write_json(tmp_path / "keypoints.json", entries)
+    with pytest.raises(ValueError, match=rf"keypoints\.json, entry 1 \(b\.jpg\): .*{words}"):
+        read_labels(path)
+
+
+def test_few_labelled_keypoints_may_lie_anywhere(tmp_path: Path):
+    gaps: list = [None] * 20
+    path = write_json(tmp_path / "keypoints.json", [{"file": "a.jpg", "keypoints": [[0, 0], *gaps]}])
+    assert np.isfinite(read_labels(path)[0].keypoints).sum() == 2
+
+
+def test_what_commands_leave_in_a_folder_is_not_taken_for_its_labels(tmp_path: Path):
+    header = ["file", *(f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy")]
+    line = ["a.jpg", *(str(value) for point in HAND for value in point)]
+    (tmp_path / "mine.csv").write_text(f"{','.join(header)}\n{','.join(line)}\n")
+    (tmp_path / "history.csv").write_text("epoch,step,seconds\n1,2,3\n")
+    (tmp_path / "per_keypoint_test.csv").write_text("keypoint,group,pck_0.2_bbox\nwrist,wrist,1.0\n")
+    (tmp_path / "film.csv").write_text("frame,time,hand,wrist_x\n0,0,0,5\n")
+    assert find_labels(tmp_path) == tmp_path / "mine.csv"
+    with pytest.raises(ValueError, match=r"film\.csv holds answers of `handpose predict` on a video"):
+        read_labels(tmp_path / "film.csv")
+
+
+# --- our own output, taken for input ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_model(UNet2DHandPose(4, 2, framing=Framing(32)), path)
+    return path
+
+
+def test_drawings_of_an_earlier_answer_are_left_out_wherever_they_lie(tmp_path: Path, weights: Path, capsys):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    cv2.imwrite(str(photographs / "hand.jpg"), np.full((40, 50, 3), 90, np.uint8))
+    command = ["--weights", str(weights), "--device", "cpu"]
+    cli.main(["predict", str(photographs), *command, "--out", str(photographs / "answers")])
+    drawing = photographs / "answers" / "0000_hand.png"
+    moved = drawing.rename(photographs / "renamed.png")
+    assert is_drawing(moved) and not is_drawing(photographs / "hand.jpg")
+    (photographs / "wave.csv").write_text("frame,time,hand\n")
+    (photographs / "wave.json").write_text("{}")
+    (photographs / "wave_hands.mp4").write_bytes(b"a film with the skeleton drawn in")
+    (photographs / "two_hands.mp4").write_bytes(b"a film of somebody's two hands")
+    assert [path.name for path in answers.files_of([photographs], tmp_path / "out")] == ["hand.jpg", "two_hands.mp4"]
+    (photographs / "two_hands.mp4").unlink()
+    capsys.readouterr()
+    cli.main(["predict", str(photographs), *command, "--out", str(tmp_path / "again")])
+    assert [Path(name).name for name in json.loads((tmp_path / "again" / "keypoints.json").read_text())] == ["hand.jpg"]
+    assert "2 drawings of earlier answers left out" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["predict", str(moved), *command, "--out", str(tmp_path / "third")])
+    assert "renamed.png is a drawing of an earlier answer" in capsys.readouterr().err
+
+
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    plots.save(plots.plt.figure(figsize=(1, 1)), tmp_path / "figure.png")
+    before = (tmp_path / "figure.png").read_bytes()
+    figure = plots.plt.figure(figsize=(1, 1))
+    monkeypatch.setattr(figure, "savefig", lambda path, **options: path.write_bytes(b"half") / 0)
+    with pytest.raises(ZeroDivisionError):
+        plots.save(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+# --- what has no end --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_pipe_or_a_device_is_refused_and_nobody_waits(name: str, tmp_path: Path):
+    path = Path(name) if name.startswith("/") else tmp_path / name
+    if not path.exists():
+        os.mkfifo(path)
+    for read in (read_picture, picture_size, load_model, read_labels):
+        with pytest.raises(ValueError, match=rf"{path} is a pipe or a device, not a file"):
+            read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_among_a_data_sets_images_is_refused(tmp_path: Path):
+    dataset = FreiHAND(make_tree(tmp_path / "tree", hands=3, versions=("gs",)), "train", "gs")
+    dataset.image_path(0).unlink()
+    os.mkfifo(dataset.image_path(0))
+    with pytest.raises(ValueError, match=r"00000000\.jpg is a pipe or a device"):
+        dataset[0]
+
+
+# --- pictures of other depths -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("highest", [255, 1023, 4095])
+def test_a_picture_whose_16_bits_hold_fewer_is_refused_and_not_black(tmp_path: Path, highest: int):
+    values = np.linspace(0, highest, 30 * 40).reshape(30, 40).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    with pytest.raises(ValueError, match=rf"deep\.png can't be read .*no value above {highest}, so it would be black"):
+        read_picture(tmp_path / "deep.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), values * (65535 // highest))
+    assert read_picture(tmp_path / "deep.png").max() >= 254
