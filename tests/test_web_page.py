@@ -1,0 +1,422 @@
+"""The page in a browser: it answers what the Python predictor answers, follows a camera, and talks to nobody."""
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from handpose_lib.framing import crop_matrices, cut
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.smoothing import OneEuro
+from handpose_lib.storage import user_cache
+from handpose_lib.synthhand.clip import render_clip
+from handpose_lib.web import place, runtime
+from handpose_lib.web.server import page_server
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+if not Path(CHROMIUM).is_file():
+    pytest.skip("Chromium is not installed (Debian: apt-get install chromium)", allow_module_level=True)
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: it is in the dev extra")
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--force-color-profile=srgb")  # fmt: skip
+PACKAGE = Path(os.environ.get("HANDPOSE_WEB_RUNTIME") or user_cache() / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz")
+PATIENCE = 120_000  # ms, on a machine that does something else too
+STEPS = 20  # frames of the camera's film there, and as many back
+CAMERA = (640, 480)
+FILM = 160  # px, before it is enlarged: to render it takes a while
+BITS = 8  # of a frame's number, as blocks below one another
+
+# What the page answers, with the number that is drawn into a frame as blocks along its right side.
+COLLECT = """
+window.answers = [];
+document.addEventListener("handpose", ({ detail }) => {
+  const { keypoints, confidence, found, searched, milliseconds, bitmap, kind } = detail;
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  let number = 0;
+  for (let bit = 0; bit < 8; bit += 1) {
+    const [x, y] = [bitmap.width - bitmap.width / 32, (bit + 0.5) * bitmap.height / 8];
+    number += (context.getImageData(x, y, 1, 1).data[1] > 127) << bit;
+  }
+  window.answers.push({ number, keypoints, confidence, found, searched, milliseconds, kind });
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page: this checkout's own if it is up to date, else one that is put together now, without 8 bits."""
+    folder, built = tmp_path_factory.mktemp("web") / "page", place.page_folder()
+    place.copy_source(folder)
+    if place.problem_of(built) is None:
+        for name in ("ort", "models", "examples"):
+            (folder / name).symlink_to(built / name)
+    elif PACKAGE.is_file():
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed: it is in the extra `export`")
+        from handpose_lib.web.build import write_examples, write_models
+
+        runtime.write_runtime(folder / "ort", PACKAGE)
+        write_models(folder / "models", eight_bit=False)
+        write_examples(folder / "examples")
+    else:
+        pytest.skip(f"there is no page that `make web` built, and no {PACKAGE} (HANDPOSE_WEB_RUNTIME may name one)")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """Served as a plain host does it, without the headers that give a page several threads."""
+    with page_server(folder, isolated=False) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.address
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray], np.ndarray]:
+    """A camera's film of a rendered hand, there and back, with its frames (H, W, 3) and keypoints (T, 21, 2) px."""
+    (width, height), frames, truth = CAMERA, [], []
+    for number, frame in enumerate(render_clip(STEPS, seed=2, size=FILM)):
+        image = np.full((height, width, 3), 60, np.uint8)
+        image[:, :height] = cv2.resize(frame.image, (height, height), interpolation=cv2.INTER_CUBIC)
+        for bit in range(BITS):
+            block = slice(bit * height // BITS, (bit + 1) * height // BITS)
+            image[block, width - width // 16 :] = 255 * (number >> bit & 1)
+        frames.append(image)
+        truth.append((frame.keypoints + 0.5) * height / FILM - 0.5)
+    jpegs = [cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in frames]
+    path = tmp_path_factory.mktemp("film") / "film.mjpeg"
+    path.write_bytes(b"".join(jpegs + jpegs[::-1]))
+    return path, frames, np.array(truth)
+
+
+@pytest.fixture(scope="module")
+def browser(film) -> Iterator[playwright.Browser]:
+    camera = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+              f"--use-file-for-fake-video-capture={film[0]}")  # fmt: skip
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=[*QUIET, *camera])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that is open, with all that it asked for and complained about."""
+
+    def __init__(self, browser: playwright.Browser, **options):
+        self.context = browser.new_context(**options)
+        self.context.add_init_script(COLLECT)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda socket: self.asked.append(socket.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+
+    def open(self, address: str) -> "Visit":
+        self.page.goto(address)
+        self.page.wait_for_selector("body[data-ready]")
+        return self
+
+    def choose(self, precision: str) -> None:
+        """The arithmetic to compute in; waits until its network is loaded."""
+        if self.page.get_attribute("body", "data-ready") != precision:
+            self.page.select_option("#precision", precision)
+            self.page.wait_for_selector(f"body[data-ready={precision}]")
+
+    def until(self, condition: str) -> None:
+        """Waits for a condition; Playwright's own way to do so is forbidden by the page's security policy."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(condition):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not so after {PATIENCE / 1000:.0f} s: {condition}; the page says {self.errors}")
+            self.page.wait_for_timeout(50)
+
+    def answers(self, count: int) -> list[dict]:
+        """The first `count` answers, or more if there are."""
+        self.until(f"window.answers.length >= {count}")
+        return self.page.evaluate("window.answers")
+
+    def message(self, part: str) -> str:
+        """The page's message, as soon as it contains `part`."""
+        self.until(f"document.getElementById('message').textContent.includes({json.dumps(part)})")
+        return self.page.inner_text("#message")
+
+    def drop(self, name: str, kind: str, content: str) -> None:
+        transfer = self.page.evaluate_handle(
+            "([name, type, content]) => { const t = new DataTransfer();"
+            "t.items.add(new File([content], name, { type })); return t; }",
+            [name, kind, content],
+        )
+        self.page.dispatch_event("#stage", "drop", {"dataTransfer": transfer})
+
+
+@pytest.fixture(scope="module")
+def visit(browser: playwright.Browser, address: str) -> Iterator[Visit]:
+    """One visit for most of the tests, because to load the network takes longest; it must end without any error."""
+    visit = Visit(browser, viewport={"width": 1280, "height": 900})
+    yield visit.open(address)
+    visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, bundled_root: Path) -> list[Path]:
+    """Twenty rendered hands: whole ones, and wide pictures in which the hand is small and at one side."""
+    folder, files = tmp_path_factory.mktemp("pictures"), []
+    dataset = FreiHAND(bundled_root, "test", versions="sample")
+    for number in range(20):
+        image = dataset[number * len(dataset) // 20][0].numpy().transpose(1, 2, 0)[..., ::-1]
+        if number % 4 == 3:
+            wide = np.full((300, 400 + 20 * number, 3), 90, np.uint8)
+            wide[30:254, 9 * number : 9 * number + 224] = image
+            image = wide
+        files.append(folder / f"{number}.png")
+        cv2.imwrite(str(files[-1]), image)
+    return files
+
+
+# --- modules that need no network -------------------------------------------------------------------------------------
+
+
+def run_module(visit: Visit, script: str, values: object) -> object:
+    return visit.page.evaluate(f"async (values) => {{ {script} }}", values)
+
+
+def test_a_square_is_cut_as_in_python(visit: Visit):
+    """Within one grey level, for squares that are larger and smaller than their part, turned, and beyond the border."""
+    rng = np.random.default_rng(0)
+    script = """
+      const { cut } = await import("./cut.js"); const { cropMap } = await import("./geometry.js");
+      const { pixels, width, height, points, share, size, up } = values;
+      const part = (left, top, w, h) => {
+        const rgba = new Uint8ClampedArray(w * h * 4);
+        for (let y = 0; y < h; y += 1) for (let x = 0; x < w; x += 1) for (let c = 0; c < 3; c += 1)
+          rgba[(y * w + x) * 4 + c] = pixels[((top + y) * width + left + x) * 3 + c];
+        return rgba;
+      };
+      const map = cropMap(points, share, size, up);
+      return { map, square: Array.from(cut({ width, height, part }, map, size)) };
+    """
+    for width, height, span, size in ((45, 60, 20, 48), (60, 75, 70, 24), (35, 20, 30, 32), (100, 16, 95, 16)):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 0)
+        points = (rng.uniform(-0.5, 0.5, (21, 2)) * span + (width / 2, height / 2)).astype(np.float32)
+        up = rng.normal(size=2)
+        wanted = crop_matrices(torch.from_numpy(points)[None], 0.55, (size, size), torch.tensor(up).float()[None])[0]
+        facts = {"pixels": image.ravel().tolist(), "width": width, "height": height, "points": points.tolist()}
+        answer = run_module(visit, script, facts | {"share": 0.55, "size": size, "up": up.tolist()})
+        np.testing.assert_allclose(np.reshape(answer["map"], (2, 3)), wanted, rtol=1e-3, atol=1e-3)
+        square = np.reshape(answer["square"], (size, size, 3)).astype(int)
+        off = np.abs(square - cut(image, np.reshape(answer["map"], (2, 3)), size))
+        assert off.max() <= 2 and (off <= 1).mean() > 0.99, (off.max(), (off <= 1).mean())
+
+
+def test_keypoints_are_filtered_as_in_python(visit: Visit):
+    rng = np.random.default_rng(1)
+    points = np.cumsum(rng.normal(size=(12, 21, 2)), 0).astype(np.float32) * 4
+    times = np.cumsum(rng.uniform(0.02, 0.08, 12))
+    script = """
+      const { OneEuro } = await import("./tracker.js");
+      const filter = new OneEuro(values.facts);
+      return values.points.map((each, index) => filter.next(each, values.times[index], 80));
+    """
+    facts = json.loads(visit.page.evaluate("fetch('models/facts.json').then((answer) => answer.text())"))["smoothing"]
+    found = run_module(visit, script, {"facts": facts, "points": points.tolist(), "times": times.tolist()})
+    smoothing = OneEuro()
+    wanted = [smoothing(torch.from_numpy(p), t, 80.0).numpy() for p, t in zip(points, times.tolist(), strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=1e-2)
+    assert np.abs(np.array(found) - points).max() > 1  # it does filter
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_get_the_keypoints_that_python_gives_them(visit: Visit, pictures: list[Path]):
+    visit.choose("exact")
+    visit.page.evaluate("window.answers.length = 0")
+    for number, file in enumerate(pictures, 1):
+        visit.page.set_input_files("#picture-file", file)
+        answers = visit.answers(number)
+    keypoints, confidence = HandPosePredictor.from_pretrained()(pictures)
+    found, sure = (np.array([a[name] for a in answers]) for name in ("keypoints", "confidence"))
+    off = np.linalg.norm(found - keypoints.numpy(), axis=-1).mean(1)  # (20,) px
+    # Where two turns of a picture look nearly as good, one grey level decides which of them is followed.
+    assert np.median(off) < 0.1 and (off < 1).sum() >= 18, off.round(2)
+    assert (np.abs(sure - confidence.numpy()).mean(1) < 0.02).sum() >= 18
+
+
+def test_every_keypoint_has_its_confidence_on_the_page(visit: Visit, pictures: list[Path]):
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.set_input_files("#picture-file", pictures[0])
+    (answer,) = visit.answers(1)
+    for name, sure in zip(KEYPOINT_NAMES, answer["confidence"], strict=True):
+        label = visit.page.get_attribute(f"[data-keypoint={name}]", "aria-label")
+        assert label == f"{name.replace('_', ' ')}: {int(100 * sure + 0.5)} percent"
+
+
+def test_the_skeleton_the_heatmaps_and_the_mirror_change_the_drawing(visit: Visit, pictures: list[Path]):
+    def drawing() -> bytes:
+        return visit.page.locator("#canvas").screenshot()
+
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.set_input_files("#picture-file", pictures[0])
+    visit.answers(1)
+    visit.page.locator("#canvas").click()  # nothing that could be typed into has the focus
+    plain = drawing()
+    visit.page.keyboard.press("h")
+    heated = drawing()
+    assert visit.page.get_attribute("#heatmaps", "aria-pressed") == "true" and heated != plain
+    visit.page.keyboard.press("h")
+    visit.page.keyboard.press("m")
+    mirrored = cv2.imdecode(np.frombuffer(drawing(), np.uint8), cv2.IMREAD_COLOR).astype(int)
+    visit.page.keyboard.press("m")
+    back = drawing()
+    assert back == plain
+    back = cv2.imdecode(np.frombuffer(back, np.uint8), cv2.IMREAD_COLOR).astype(int)
+    assert np.abs(mirrored[:, ::-1] - back).mean() < 3 < np.abs(mirrored - back).mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("notes.txt", "text/plain", "notes.txt is neither a picture nor a video"),
+        ("broken.png", "image/png", "broken.png can't be read as a picture"),
+        ("broken.mp4", "video/mp4", "broken.mp4 can't be played"),
+    ],
+)
+def test_what_is_no_picture_gets_a_message(visit: Visit, name: str, kind: str, message: str):
+    visit.drop(name, kind, "text")
+    assert visit.message(message).endswith(".")
+    assert "bad" in visit.page.get_attribute("#message", "class")
+
+
+# --- video and camera -------------------------------------------------------------------------------------------------
+
+
+def test_a_video_is_followed_and_can_be_paused(visit: Visit, film, tmp_path: Path):
+    path, frames = tmp_path / "film.webm", film[1]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 10, CAMERA)
+    if not writer.isOpened():
+        pytest.skip("this OpenCV can't write VP8")
+    for frame in frames[:15]:
+        writer.write(frame[..., ::-1].copy())
+    writer.release()
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.evaluate("document.getElementById('player-video').defaultPlaybackRate = 0.1")  # for slow machines
+    visit.page.set_input_files("#video-file", path)
+    answers = visit.answers(3)
+    assert {a["kind"] for a in answers} == {"frame"} and answers[0]["searched"] and not answers[1]["searched"]
+    assert visit.page.is_visible("#speed") and "frames/s" in visit.page.inner_text("#speed")
+    visit.page.evaluate("document.activeElement.blur()")
+    was_paused = visit.page.evaluate("document.getElementById('player-video').paused")  # it may have come to its end
+    for paused in (not was_paused, was_paused):
+        visit.page.keyboard.press(" ")
+        visit.until(f"document.getElementById('player-video').paused === {str(paused).lower()}")
+        visit.until(f"document.getElementById('pause').textContent === '{'Play' if paused else 'Pause'}'")
+
+
+def test_a_camera_is_followed(visit: Visit, film):
+    _, frames, truth = film
+    predictor = HandPosePredictor.from_pretrained(mirrored=False)  # as the page follows a hand
+    followed = np.stack([hand.keypoints.numpy() for hand in predictor.track(frames)])
+    if visit.page.get_attribute("#smooth", "aria-pressed") == "true":
+        visit.page.click("#smooth")
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.click("#camera")
+    answers = visit.answers(25)
+    assert visit.page.get_attribute("#mirror", "aria-pressed") == "true"
+    visit.page.click("#camera")
+    assert (
+        visit.message("Camera off") and visit.page.evaluate("document.getElementById('player-video').srcObject") is None
+    )
+    answers = answers[1:]  # the first may show the start of the stream
+    assert len({a["number"] for a in answers}) > 10 and all(a["number"] < STEPS for a in answers)
+    assert np.mean([a["found"] for a in answers]) >= 0.95
+    assert np.mean([a["searched"] for a in answers]) < 0.3
+    off = np.array([
+        [np.linalg.norm(np.array(a["keypoints"]) - wanted[a["number"]], axis=-1).mean() for wanted in (followed, truth)]
+        for a in answers
+    ])  # fmt: skip
+    own = np.linalg.norm(followed - truth, axis=-1).mean()
+    assert np.mean(off[:, 0] < 5) >= 0.95, off[:, 0].round(1)  # px of 640, from what Python's tracker says
+    assert off[:, 1].mean() < 1.25 * own + 1, (off[:, 1].mean(), own)
+
+
+# --- the page itself --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_left_the_origin_and_nothing_went_wrong(visit: Visit, address: str):
+    """After all of the tests above: pictures, videos and the camera were used in this very page."""
+    assert visit.asked and all(url.startswith((address, "blob:", "data:")) for url in visit.asked), visit.asked
+    assert visit.errors == []
+
+
+def test_the_browser_itself_forbids_the_page_to_send_anything_elsewhere(visit: Visit, folder: Path):
+    with page_server(folder) as other:  # which would answer
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        sent = "(url) => fetch(url, { mode: 'no-cors' }).then(() => 'sent', () => 'refused')"
+        assert visit.page.evaluate(sent, other.address) == "refused"
+        visit.errors.clear()
+        other.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_the_page_in_light_and_dark(browser, scheme: str):
+    """The page's source alone: to look at it needs no network, and that none is there is said."""
+    server = page_server(place.source_folder())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    visit = Visit(browser, viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
+    page = visit.page
+    page.goto(server.address)
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(paper) < 60) if scheme == "dark" else (min(paper) > 200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for button in page.locator("button:visible").all():
+        box = button.bounding_box()
+        assert box["height"] >= 44 and box["width"] >= 44 and box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert button.inner_text() or button.get_attribute("aria-label") or button.locator("img").get_attribute("alt")
+    page.keyboard.press("t")
+    changed = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (min(changed) > 200) if scheme == "dark" else (max(changed) < 60)
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#keys")
+    assert "make web" in visit.message("could not be started")
+    visit.context.close()
+    server.shutdown()
+
+
+def test_an_isolated_page_uses_threads_and_answers_the_same(browser, visit: Visit, folder: Path, pictures: list[Path]):
+    assert visit.page.inner_text("#threads").startswith("One thread")
+    visit.choose("exact")
+    with page_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        second = Visit(browser).open(f"{server.address}?threads=2")
+        assert second.page.inner_text("#threads").startswith("2 threads")
+        second.choose("exact")
+        found = []
+        for each in (visit, second):
+            each.page.evaluate("window.answers.length = 0")
+            each.page.set_input_files("#picture-file", pictures[1])
+            found.append(each.answers(1)[0]["keypoints"])
+        np.testing.assert_allclose(*found, atol=0.01)
+        second.context.close()
+        server.shutdown()
+
+
+def test_the_page_is_of_the_bundled_weights(folder: Path):
+    assert json.loads((folder / place.FACTS).read_text())["weights"] == place.fingerprint(bundled_weights())
