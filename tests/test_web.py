@@ -85,13 +85,10 @@ def built(tmp_path: Path, monkeypatch) -> Path:
     """A page that seems to be up to date, where `handpose web` looks for it."""
     folder = tmp_path / "built"
     (folder / "models").mkdir(parents=True)
-    facts = {"format": place.FORMAT, "bundled": True, "weights": place.fingerprint(place.bundled_file(WEIGHTS))}
+    facts = {"format": place.FORMAT, "bundled": True, "weights": place.bundled_fingerprints()}
     (folder / place.FACTS).write_text(json.dumps(facts))
     monkeypatch.setattr(web, "page_folder", lambda: folder)
     return folder
-
-
-WEIGHTS = "data/weights/handpose.safetensors"
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(built: Path, capsys):
@@ -110,7 +107,12 @@ def test_a_page_that_is_not_built_is_said_in_one_line(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"), [({"format": 0}, "another version"), ({"weights": "0"}, "other weights")]
+    ("changed", "message"),
+    [
+        ({"format": 0}, "another version"),
+        ({"weights": place.bundled_fingerprints() | {"landmark": "0"}}, "other weights"),
+        ({"weights": place.bundled_fingerprints() | {"finder": "0"}}, "other weights"),
+    ],
 )
 def test_a_page_that_is_out_of_date_is_not_served(built: Path, changed, message, capsys):
     facts = json.loads((built / place.FACTS).read_text())

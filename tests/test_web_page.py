@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from handpose_lib.framing import crop_matrices, cut
+from handpose_lib.framing import Framing, crop_matrices, cut
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
 from handpose_lib.storage import user_cache
 from handpose_lib.synthhand.clip import render_clip
+from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.web import place, runtime
+from handpose_lib.web.build import search_facts, write_examples, write_models
 from handpose_lib.web.server import page_server
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -65,8 +67,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).symlink_to(built / name)
     elif PACKAGE.is_file():
         pytest.importorskip("onnxscript", reason="onnxscript is not installed: it is in the extra `export`")
-        from handpose_lib.web.build import write_examples, write_models
-
         runtime.write_runtime(folder / "ort", PACKAGE)
         write_models(folder / "models", eight_bit=False)
         write_examples(folder / "examples")
@@ -239,6 +239,59 @@ def test_keypoints_are_filtered_as_in_python(visit: Visit):
     wanted = [smoothing(torch.from_numpy(p), t, 80.0).numpy() for p, t in zip(points, times.tolist(), strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-2)
     assert np.abs(np.array(found) - points).max() > 1  # it does filter
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "sure",
+    [
+        [0.9] * 9,  # found at once
+        [0.9, 0.8, 0.3, 0.2, 0.9, 0.7, 0.8, 0.9, 0.9],  # closer looks that are much less sure do not stand
+        [0.9, 0.2, 0.3, 0.1, 0.3, 0.6, 0.4, 0.7, 0.6],  # what the finder found is no hand, a turn shows one
+        [0.9, 0.4, 0.4, 0.1, 0.2, 0.1, 0.3, 0.1, 0.1],  # none does
+    ],
+)
+@pytest.mark.parametrize("with_finder", [True, False])
+def test_a_picture_is_searched_as_in_python(visit: Visit, passes: int, sure: list[float], with_finder: bool):
+    """Look by look: which network, which square, mirrored or not, where the answers of all looks are given."""
+    framing = Framing(image_size=32, crop=0.55, upright=True)
+    finder = UNet2DHandPose(width=4, depth=2, framing=Framing(image_size=16)) if with_finder else None
+    model = UNet2DHandPose(width=4, depth=2, framing=framing)
+    predictor = HandPosePredictor(model, passes=passes, finder=finder)
+    hands = np.random.default_rng(3).uniform(10, 90, (len(sure), 21, 2)).astype(np.float32)
+    asked: list[tuple] = []
+
+    def scripted(role: str):
+        def look(pictures, views, mirrored=None):
+            number = len(asked)
+            asked.append((role, bool(mirrored), views[0].numpy()))
+            return torch.from_numpy(hands[number][None]), torch.full((1, 21), sure[number])
+
+        return look
+
+    predictor.look = scripted("landmark")
+    if with_finder:
+        predictor.finder.look = scripted("finder")
+    wanted = predictor.search(np.zeros((80, 120, 3), np.uint8))
+    networks = {"landmark": framing.to_json()} | ({"finder": finder.framing.to_json()} if with_finder else {})
+    script = """
+      const { Predictor } = await import("./predictor.js");
+      const predictor = new Predictor(values.facts, values.facts.networks);
+      const asked = [];
+      predictor.look = async (role, picture, map, mirrored = false) => {
+        const number = asked.push([role, mirrored, map]) - 1;
+        return { keypoints: values.hands[number], confidence: Array(21).fill(values.sure[number]) };
+      };
+      const { keypoints, confidence } = await predictor.search({ width: 120, height: 80 });
+      return { asked, keypoints, confidence };
+    """
+    facts = {"networks": networks, "search": search_facts(predictor)}
+    found = run_module(visit, script, {"facts": facts, "hands": hands.tolist(), "sure": sure})
+    assert [tuple(each[:2]) for each in found["asked"]] == [each[:2] for each in asked]
+    for (*_, map_), (*_, view) in zip(found["asked"], asked, strict=True):
+        np.testing.assert_allclose(np.reshape(map_, (2, 3)), view, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found["keypoints"], wanted[0])
+    np.testing.assert_allclose(found["confidence"], wanted[1], rtol=1e-6)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -419,4 +472,4 @@ def test_an_isolated_page_uses_threads_and_answers_the_same(browser, visit: Visi
 
 
 def test_the_page_is_of_the_bundled_weights(folder: Path):
-    assert json.loads((folder / place.FACTS).read_text())["weights"] == place.fingerprint(bundled_weights())
+    assert json.loads((folder / place.FACTS).read_text())["weights"] == place.bundled_fingerprints()

@@ -15,12 +15,29 @@ export class Predictor {
     this.networks = networks;
   }
 
-  /** The hand anywhere in a picture: the whole of it first, then closer. */
+  /** The hand anywhere in a picture: the finder says roughly where, then the large network looks closer.
+   *
+   * Where there is no finder, or what it found does not look like a hand, the large network looks at the whole first.
+   */
   async search(picture) {
-    const { passes, closer: share, mirrored } = this.facts.search;
-    let best = await this.firstLook(picture);
-    for (let pass = 1; pass < passes; pass += 1) {
-      const closer = await this.look("landmark", picture, this.around(best.keypoints), mirrored);
+    const { passes, mirrored, lost } = this.facts.search;
+    let best = null;
+    if (this.networks.finder) {
+      const rough = await this.whole("finder", picture);
+      const first = await this.look("landmark", picture, this.around(rough.keypoints), mirrored && passes <= 2);
+      best = await this.closer(picture, first, passes - 2);
+      if (mean(best.confidence) >= lost) return best;
+    }
+    const again = await this.closer(picture, await this.firstLook(picture), passes - 1);
+    return !best || mean(again.confidence) > mean(best.confidence) ? again : best;
+  }
+
+  /** Looks again, so many times, at squares around what was found; the last time at the mirror image too. */
+  async closer(picture, found, looks) {
+    const { closer: share, mirrored } = this.facts.search;
+    let best = found;
+    for (let number = 1; number <= looks; number += 1) {
+      const closer = await this.look("landmark", picture, this.around(best.keypoints), mirrored && number === looks);
       // Where a closer look is much less sure than the one before, the one before stands.
       if (mean(closer.confidence) > share * mean(best.confidence)) best = closer;
     }
@@ -29,21 +46,24 @@ export class Predictor {
 
   /** One look around where the hand was a moment ago. */
   async follow(picture, keypoints) {
-    return this.look("landmark", picture, this.around(keypoints), this.facts.tracking.mirrored);
+    return this.look("landmark", picture, this.around(keypoints));
   }
 
   /** The whole picture, turned as `turns` says what points up; the turn that looks surest stands. */
   async firstLook(picture) {
-    const { turns, mirrored } = this.facts.search;
-    const role = this.networks.finder ? "finder" : "landmark";
-    const size = this.facts.networks[role].image_size;
-    const corners = [[-0.5, -0.5], [picture.width - 0.5, picture.height - 0.5]];
+    const { turns, mirrored, passes } = this.facts.search;
     let best = null;
     for (const up of turns) {
-      const seen = await this.look(role, picture, cropMap(corners, 1, size, up), mirrored);
+      const seen = await this.whole("landmark", picture, up, mirrored && passes === 1);
       if (!best || mean(seen.confidence) > mean(best.confidence)) best = seen;
     }
     return best;
+  }
+
+  /** One look at the whole picture. */
+  async whole(role, picture, up = [0, -1], mirrored = false) {
+    const corners = [[-0.5, -0.5], [picture.width - 0.5, picture.height - 0.5]];
+    return this.look(role, picture, cropMap(corners, 1, this.facts.networks[role].image_size, up), mirrored);
   }
 
   /** The map to a square around keypoints. */
@@ -53,7 +73,7 @@ export class Predictor {
   }
 
   /** One look; with `mirrored`, at the square's mirror image too, and the mean of both heatmaps is decoded. */
-  async look(role, picture, map, mirrored) {
+  async look(role, picture, map, mirrored = false) {
     const { image_size: size } = this.facts.networks[role];
     const network = this.networks[role];
     const square = cut(picture, map, size);

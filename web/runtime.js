@@ -23,13 +23,13 @@ async function createSession(file) {
   return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
 }
 
-/** A network with its decoder. */
+/** A network, with a decoder for means of heatmaps where it has one. */
 export class Network {
   static async load(facts, exact) {
     const network = new Network();
     network.size = facts.image_size;
     network.session = await createSession(exact ? facts.exact : facts.fast ?? facts.exact);
-    network.decoder = await createSession(facts.decoder);
+    network.decoder = facts.decoder ? await createSession(facts.decoder) : null;
     return network;
   }
 

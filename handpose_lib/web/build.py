@@ -1,8 +1,8 @@
-"""Puts the page together: its source, a network as ONNX, and ONNX Runtime's build for browsers.
+"""Puts the page together: its source, the networks as ONNX, and ONNX Runtime's build for browsers.
 
 The folder that results is static: any host can serve it. Nothing of it is in the repository, because all of it follows
 from what is: `make web` makes it anew, and must do so after the weights have changed. What the page has to know about
-the network travels in `models/facts.json`, so that it runs any network whose framing crops.
+the networks travels in `models/facts.json`, so that it runs any network whose framing crops.
 """
 
 import json
@@ -21,7 +21,7 @@ from handpose_lib.predict import CLOSER, SMALLEST_BOX, TURNS, HandPosePredictor,
 from handpose_lib.smoothing import BETA, MIN_CUTOFF, SPEED_CUTOFF
 from handpose_lib.synthhand import sample_root
 from handpose_lib.track import LOST
-from handpose_lib.web.place import FACTS, FORMAT, copy_source, fingerprint
+from handpose_lib.web.place import FACTS, FORMAT, bundled_fingerprints, copy_source, fingerprint
 from handpose_lib.web.runtime import write_runtime
 
 EXAMPLES = (161, 147, 273)  # rows of the bundled sample, on which the bundled weights were not trained
@@ -63,7 +63,7 @@ def build_page(
 
 
 def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = True) -> None:
-    """Write the network in 16 and in 8 bits, its decoder, and `facts.json`: how the page is to use them."""
+    """Write the network in 16 and in 8 bits, its decoder, the finder, and `facts.json`: how the page is to use them."""
     path = weights or bundled_weights()
     predictor = HandPosePredictor.from_pretrained(path)
     if not predictor.framing.crop:
@@ -71,9 +71,14 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
             f"{path} holds a network of whole pictures: the page needs one that crops, such as the bundled"
         )
     folder.mkdir(parents=True)
+    networks = {"landmark": _write_network(folder, "landmark", predictor, eight_bit)}
+    networks["landmark"]["decoder"] = "landmark.decode.onnx"  # of the mean with the mirror image's heatmaps
+    write_decoder(*(folder / networks["landmark"][name] for name in ("exact", "decoder")))
+    if predictor.finder is not None:  # small, and looks once: 8 bits would save hardly any time
+        networks["finder"] = _write_network(folder, "finder", predictor.finder, eight_bit=False)
     facts = {
         "format": FORMAT,
-        "weights": fingerprint(path),
+        "weights": bundled_fingerprints() | {"landmark": fingerprint(path)},
         "bundled": weights is None,
         "keypoints": KEYPOINT_NAMES,
         "bones": BONES,
@@ -81,27 +86,32 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
         "fingers": [
             {"name": name, "keypoints": members, "colour": FINGER_COLOURS[name]} for name, members in FINGERS.items()
         ],
-        "networks": {"landmark": _write_network(folder, "landmark", predictor, eight_bit)},
-        "search": {
-            "turns": TURNS if predictor.turned else TURNS[:1],
-            "passes": predictor.passes,
-            "mirrored": predictor.mirrored,
-            "closer": CLOSER,
-            "smallest_box": SMALLEST_BOX,
-        },
-        "tracking": {"threshold": LOST, "mirrored": False},  # which would take twice as long
+        "networks": networks,
+        "search": search_facts(predictor),
+        "tracking": {"threshold": LOST},
         "smoothing": {"min_cutoff": MIN_CUTOFF, "beta": BETA, "speed_cutoff": SPEED_CUTOFF},
     }
     (folder / FACTS.name).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def search_facts(predictor: HandPosePredictor) -> dict[str, Any]:
+    """How a picture is searched, for `web/predictor.js`."""
+    return {
+        "turns": TURNS if predictor.turned else TURNS[:1],
+        "passes": predictor.passes,
+        "mirrored": predictor.mirrored,
+        "closer": CLOSER,
+        "lost": LOST,
+        "smallest_box": SMALLEST_BOX,
+    }
 
 
 def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
     """The files of one network with their names, and its framing; without 8 bits where they cost too much."""
     model, method = predictor.model, predictor.method
     graph = traced(Look(model, method).eval())
-    names = {"exact": f"{role}.onnx", "decoder": f"{role}.decode.onnx"}
+    names = {"exact": f"{role}.onnx"}
     print(export_onnx(model, folder / names["exact"], method=method, graph=graph, half=True), flush=True)
-    write_decoder(folder / names["exact"], folder / names["decoder"])
     if eight_bit:
         fast = folder / f"{role}.int8.onnx"
         try:

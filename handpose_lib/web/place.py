@@ -7,9 +7,10 @@ from pathlib import Path
 
 from handpose_lib.storage import INSTALLED, bundled_file, checkout_root, user_cache
 
-FORMAT = 1  # of models/facts.json; to be raised when the page's modules need other facts than before
+FORMAT = 2  # of models/facts.json; to be raised when the page's modules need other facts than before
 FACTS = Path("models", "facts.json")
 BUILD = "handpose web --build"
+BUNDLED = {"landmark": "data/weights/handpose.safetensors", "finder": "data/weights/finder.safetensors"}
 
 
 def source_folder() -> Path:
@@ -34,7 +35,7 @@ def problem_of(folder: Path) -> str | None:
         return f"{folder / FACTS} is damaged"
     if facts.get("format") != FORMAT:
         return f"the page in {folder} was built by another version of handpose_lib"
-    if facts["bundled"] and facts["weights"] != fingerprint(bundled_file("data/weights/handpose.safetensors")):
+    if facts["bundled"] and facts["weights"] != bundled_fingerprints():
         return f"the page in {folder} was built from other weights than the bundled ones of now"
     return None
 
@@ -42,6 +43,11 @@ def problem_of(folder: Path) -> str | None:
 def copy_source(folder: Path) -> None:
     """Copy the page's own files into `folder`, those of an older version are replaced; a second's work at most."""
     shutil.copytree(source_folder(), folder, dirs_exist_ok=True)
+
+
+def bundled_fingerprints() -> dict[str, str]:
+    """SHA-256 of the bundled weights, by what their network is for."""
+    return {role: fingerprint(bundled_file(name)) for role, name in BUNDLED.items()}
 
 
 def fingerprint(path: Path) -> str:
