@@ -1,5 +1,6 @@
 """The page in a browser: it answers what the Python predictor answers, follows a camera, and talks to nobody."""
 
+import base64
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from handpose_lib.export import example_squares
 from handpose_lib.framing import Framing, crop_matrices, cut
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
@@ -35,7 +37,9 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync", "--force-color-profile=srgb")  # fmt: skip
 PACKAGE = Path(os.environ.get("HANDPOSE_WEB_RUNTIME") or user_cache() / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz")
 PATIENCE = 120_000  # ms, on a machine that does something else too
-STEPS = 20  # frames of the camera's film there, and as many back
+HANDS = (1, 2, 3)  # seeds of the clips that the camera's film is made of
+STEPS = 16  # frames of a clip there, and as many back
+HELD = 3  # thirtieths of a second that each of them stays, since a busy machine looks a few times per second
 CAMERA = (640, 480)
 FILM = 160  # px, before it is enlarged: to render it takes a while
 BITS = 8  # of a frame's number, as blocks below one another
@@ -86,20 +90,38 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray], np.ndarray]:
-    """A camera's film of a rendered hand, there and back, with its frames (H, W, 3) and keypoints (T, 21, 2) px."""
-    (width, height), frames, truth = CAMERA, [], []
-    for number, frame in enumerate(render_clip(STEPS, seed=2, size=FILM)):
-        image = np.full((height, width, 3), 60, np.uint8)
-        image[:, :height] = cv2.resize(frame.image, (height, height), interpolation=cv2.INTER_CUBIC)
-        for bit in range(BITS):
-            block = slice(bit * height // BITS, (bit + 1) * height // BITS)
-            image[block, width - width // 16 :] = 255 * (number >> bit & 1)
-        frames.append(image)
-        truth.append((frame.keypoints + 0.5) * height / FILM - 0.5)
-    jpegs = [cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in frames]
+    """A camera's film of three rendered hands, each there and back, with its frames (H, W, 3) and keypoints (T, 21, 2).
+
+    A frame's number is drawn into it as blocks along its right side.
+    """
+    (width, height), frames, truth, order = CAMERA, [], [], []
+    for seed in HANDS:
+        clip = range(len(frames), len(frames) + STEPS)
+        order += [number for number in (*clip, *reversed(clip)) for _ in range(HELD)]
+        for frame in render_clip(STEPS, seed=seed, size=FILM):
+            image = np.full((height, width, 3), 60, np.uint8)
+            image[:, :height] = cv2.resize(frame.image, (height, height), interpolation=cv2.INTER_CUBIC)
+            for bit in range(BITS):
+                block = slice(bit * height // BITS, (bit + 1) * height // BITS)
+                image[block, width - width // 16 :] = 255 * (len(frames) >> bit & 1)
+            frames.append(image)
+            truth.append((frame.keypoints + 0.5) * height / FILM - 0.5)
+    jpegs = [as_the_camera_reads_it(frame) for frame in frames]
     path = tmp_path_factory.mktemp("film") / "film.mjpeg"
-    path.write_bytes(b"".join(jpegs + jpegs[::-1]))
+    path.write_bytes(b"".join(jpegs[number] for number in order))
     return path, frames, np.array(truth)
+
+
+def as_the_camera_reads_it(frame: np.ndarray) -> bytes:
+    """A JPEG of a frame (H, W, 3) that Chromium's fake camera shows in the frame's own colours.
+
+    It takes a JPEG's brightness of 0 to 255 for a video's, where black is 16 and white 235, and so shows a plain JPEG
+    with a tenth more contrast.
+    """
+    colours = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    colours = colours * np.divide((219, 224, 224), 255) + (16, 128 * 31 / 255, 128 * 31 / 255)
+    picture = cv2.cvtColor(np.rint(colours).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -297,18 +319,64 @@ def test_a_picture_is_searched_as_in_python(visit: Visit, passes: int, sure: lis
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("precision", "largest", "median"), [("exact", 0.1, 0.01), ("fast", np.inf, 0.5)])
+def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, precision, largest, median):
+    facts = json.loads(visit.page.evaluate("fetch('models/facts.json').then((answer) => answer.text())"))
+    if precision not in facts["networks"]["landmark"]:
+        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+    predictor = HandPosePredictor.from_pretrained(mirrored=False)
+    squares, _ = example_squares(predictor.framing, 20, "test")
+    script = """
+      const { Network } = await import("./runtime.js");
+      const network = await Network.load(values.network, values.exact);
+      const answers = [];
+      for (const square of values.squares) {
+        const bytes = Uint8Array.from(atob(square), (each) => each.charCodeAt(0));
+        const { keypoints, confidence } = await network.run([bytes]);
+        answers.push({ keypoints, confidence });
+      }
+      return answers;
+    """
+    encoded = [base64.b64encode(square.tobytes()).decode() for square in squares]
+    network = facts["networks"]["landmark"]
+    answers = run_module(visit, script, {"network": network, "exact": precision == "exact", "squares": encoded})
+    keypoints, confidence = predictor.look(list(squares), torch.eye(2, 3).expand(len(squares), 2, 3))
+    off = np.linalg.norm([a["keypoints"] for a in answers] - keypoints.numpy(), axis=-1)  # (20, 21) px of the square
+    assert off.max() < largest and np.median(off) < median, (off.max(), np.median(off))
+    if precision == "exact":
+        np.testing.assert_allclose([a["confidence"] for a in answers], confidence, atol=1e-3)
+
+
 def test_pictures_get_the_keypoints_that_python_gives_them(visit: Visit, pictures: list[Path]):
+    """All but those few of whose heatmap two places are equally high: a single grey level decides between them."""
     visit.choose("exact")
     visit.page.evaluate("window.answers.length = 0")
     for number, file in enumerate(pictures, 1):
         visit.page.set_input_files("#picture-file", file)
         answers = visit.answers(number)
-    keypoints, confidence = HandPosePredictor.from_pretrained()(pictures)
+    predictor = HandPosePredictor.from_pretrained()
+    looked, heatmaps_of = [], predictor._heatmaps
+    predictor._heatmaps = lambda *given: looked.append(heatmaps_of(*given)) or looked[-1]
+    keypoints, confidence, tied = [], [], []
+    for file in pictures:
+        for values, answer in zip((keypoints, confidence), predictor(file), strict=True):
+            values.append(answer[0].numpy())
+        tied.append(ties(looked[-1])[0].numpy())  # of the last look, which is the one that mostly stands
     found, sure = (np.array([a[name] for a in answers]) for name in ("keypoints", "confidence"))
-    off = np.linalg.norm(found - keypoints.numpy(), axis=-1).mean(1)  # (20,) px
-    # Where two turns of a picture look nearly as good, one grey level decides which of them is followed.
-    assert np.median(off) < 0.1 and (off < 1).sum() >= 18, off.round(2)
-    assert (np.abs(sure - confidence.numpy()).mean(1) < 0.02).sum() >= 18
+    off = np.ma.array(np.linalg.norm(found - keypoints, axis=-1), mask=tied)  # (20, 21) px
+    assert np.mean(tied) < 0.03, tied
+    assert off.mean(1).max() < 1 and np.ma.median(off) < 0.1, (off.mean(1).round(2), off.max(1).round(2))
+    assert np.abs(sure - confidence).mean(1).max() < 0.02
+
+
+def ties(heatmaps: torch.Tensor) -> torch.Tensor:
+    """Which keypoints (B, K) have a second place in their heatmap, more than 2 px away, as high to half a percent."""
+    width = heatmaps.shape[-1]
+    peak, index = heatmaps.flatten(2).max(-1)
+    y, x = torch.meshgrid(*map(torch.arange, heatmaps.shape[2:]), indexing="ij")
+    right, down = x - (index % width)[..., None, None], y - (index // width)[..., None, None]
+    away = right.square() + down.square() > 4
+    return torch.where(away, heatmaps, 0).amax((-2, -1)) > 0.995 * peak
 
 
 def test_every_keypoint_has_its_confidence_on_the_page(visit: Visit, pictures: list[Path]):
@@ -382,30 +450,41 @@ def test_a_video_is_followed_and_can_be_paused(visit: Visit, film, tmp_path: Pat
 
 
 def test_a_camera_is_followed(visit: Visit, film):
+    """Three hands, one after the other, as Python's tracker follows them through the frames that the page saw."""
     _, frames, truth = film
-    predictor = HandPosePredictor.from_pretrained(mirrored=False)  # as the page follows a hand
-    followed = np.stack([hand.keypoints.numpy() for hand in predictor.track(frames)])
     if visit.page.get_attribute("#smooth", "aria-pressed") == "true":
         visit.page.click("#smooth")
+    visit.choose("exact")
     visit.page.evaluate("window.answers.length = 0")
     visit.page.click("#camera")
-    answers = visit.answers(25)
+    visit.until(f"new Set(window.answers.map((each) => each.number >> {STEPS.bit_length() - 1})).size === {len(HANDS)}")
+    answers = visit.answers(40)
     assert visit.page.get_attribute("#mirror", "aria-pressed") == "true"
     visit.page.click("#camera")
     assert (
         visit.message("Camera off") and visit.page.evaluate("document.getElementById('player-video').srcObject") is None
     )
-    answers = answers[1:]  # the first may show the start of the stream
-    assert len({a["number"] for a in answers}) > 10 and all(a["number"] < STEPS for a in answers)
-    assert np.mean([a["found"] for a in answers]) >= 0.95
+    numbers = [a["number"] for a in answers]
+    assert len(set(numbers)) > 10 and max(numbers) < len(frames)
+    followed = list(HandPosePredictor.from_pretrained().track([frames[number] for number in numbers]))
+    pairs = list(zip(answers, followed, strict=True))
+    assert np.mean([answer["found"] == (hand.keypoints is not None) for answer, hand in pairs]) >= 0.95
     assert np.mean([a["searched"] for a in answers]) < 0.3
-    off = np.array([
-        [np.linalg.norm(np.array(a["keypoints"]) - wanted[a["number"]], axis=-1).mean() for wanted in (followed, truth)]
-        for a in answers
-    ])  # fmt: skip
-    own = np.linalg.norm(followed - truth, axis=-1).mean()
-    assert np.mean(off[:, 0] < 5) >= 0.95, off[:, 0].round(1)  # px of 640, from what Python's tracker says
-    assert off[:, 1].mean() < 1.25 * own + 1, (off[:, 1].mean(), own)
+    both = [
+        (answer, hand.keypoints.numpy()) for answer, hand in pairs if answer["found"] and hand.keypoints is not None
+    ]
+    off = {number // STEPS: [] for number in numbers}
+    for answer, wanted in both:
+        off[answer["number"] // STEPS].append(np.linalg.norm(answer["keypoints"] - wanted, axis=-1).mean())
+    assert len(off) == len(HANDS)
+    # Each look starts from the last one's answer, so where two places are equally high, two trackers part for a while.
+    assert np.mean(np.concatenate(list(off.values())) < 5) >= 0.95, off  # px of 640
+    assert all(np.median(each) < 2 for each in off.values()), off
+    own, python = (
+        np.mean([np.linalg.norm(each[0] - truth[a["number"]], axis=-1).mean() for a, *each in pairs])
+        for pairs in ([(a, a["keypoints"]) for a, _ in both], both)
+    )
+    assert own < 1.1 * python + 1, (own, python)
 
 
 # --- the page itself --------------------------------------------------------------------------------------------------
