@@ -16,6 +16,7 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "evaluate": "per-keypoint accuracy of a trained U-Net: a table and a plot",
     "predict": "keypoints of the hands in your photographs and videos",
     "camera": "the live picture of your camera with the skeleton of the hand",
+    "annotate": "label your own pictures on a page of this computer",
     "reproduce": "FreiHAND from its files to the per-keypoint table of its test rows",
     "bench": "measure how fast this machine loads and trains, as ratios",
     "export": "write a network as ONNX, which runs without PyTorch",

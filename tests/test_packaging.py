@@ -86,7 +86,7 @@ FLOORS = [
     {"plots", "onnx_graph", "export"},
     {"recipes", "web"},
     {"course"},
-    {"bench", "bench_predict", "figures", "answers"},
+    {"bench", "bench_predict", "figures", "answers", "annotate"},
     {"commands"},
     {"cli"},
 ]

@@ -1,0 +1,304 @@
+// The page of `handpose annotate`: shows a picture with its 21 points, lets them be dragged, and saves each change.
+
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const ZOOMS = [1, 1.5, 2, 3, 4, 6];
+const UNSURE = 0.5; // points of a lower confidence are drawn pale until they are moved
+
+let state; // pictures, keypoints, bones, colours
+let number = 0; // of the picture shown
+let hand = null; // its label as the server told it
+let points = []; // 21 of [x, y] or null, px of the picture
+let moved = new Set(); // points that a person has placed
+let past = []; // earlier points, for undo
+let zoom = 0;
+let saving = Promise.resolve();
+
+async function ask(path, method = "GET", content = undefined) {
+  const options = { method };
+  if (content !== undefined) {
+    options.headers = { "Content-Type": "application/json" };
+    options.body = JSON.stringify(content);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("handpose annotate is no longer running: start it again and open its new address");
+  }
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+function say(text, wrong = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("wrong", wrong);
+}
+
+// --- one picture ---------------------------------------------------------------------------------------------------
+
+async function show(wanted) {
+  await saving;
+  number = Math.min(Math.max(wanted, 0), state.pictures.length - 1);
+  history.replaceState(null, "", `#${number + 1}`);
+  const asked = number;
+  hand = null;
+  points = [];
+  past = [];
+  draw();
+  $("name").textContent = `${state.folder}: ${state.pictures[number].name}`;
+  $("picture").src = `picture/${number}`;
+  $("picture").alt = state.pictures[number].name;
+  say("the network looks …");
+  try {
+    const answer = await ask(`hand/${number}`);
+    if (asked !== number) return;
+    hand = answer;
+  } catch (error) {
+    if (asked === number) say(error.message, true);
+    progress();
+    return;
+  }
+  points = hand.keypoints.map((point) => point && [...point]);
+  moved = new Set(hand.saved ? points.keys() : []);
+  $("side").value = hand.side;
+  $("group").value = hand.group;
+  say(hand.saved ? "saved" : "proposed by the network, not saved yet: drag what is off, then accept");
+  fit();
+  draw();
+  progress();
+  if (number + 1 < state.pictures.length) fetch(`hand/${number + 1}`).catch(() => {}); // so that it is there at once
+}
+
+function progress() {
+  const done = state.pictures.filter((picture) => picture.done).length;
+  $("progress").max = state.pictures.length;
+  $("progress").value = done;
+  $("progress-text").textContent = `picture ${number + 1} of ${state.pictures.length}, ${done} labelled`;
+  $("undo").disabled = past.length === 0;
+  $("remove").disabled = !hand || !hand.saved;
+  for (const id of ["accept", "reset", "side", "group"]) $(id).disabled = !hand;
+  $("previous").disabled = number === 0;
+  $("next").disabled = number === state.pictures.length - 1;
+}
+
+function fit() {
+  if (!hand) return;
+  const [width, height] = hand.size;
+  const stage = $("stage");
+  const share = Math.min(stage.clientWidth / width, Math.max(0.6 * innerHeight, 240) / height);
+  $("canvas").style.width = `${Math.round(width * share * ZOOMS[zoom])}px`;
+  $("zoom").textContent = `${Math.round(100 * ZOOMS[zoom])} %`;
+  $("hand").setAttribute("viewBox", `-0.5 -0.5 ${width} ${height}`); // a pixel's centre has whole-number coordinates
+}
+
+// --- drawing -------------------------------------------------------------------------------------------------------
+
+function make(kind, attributes) {
+  const element = document.createElementNS(SVG, kind);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+function draw() {
+  const svg = $("hand");
+  const focused = document.activeElement?.dataset?.point;
+  svg.replaceChildren();
+  if (hand) {
+    const pixel = hand.size[0] / $("canvas").clientWidth; // px of the picture per px of the screen
+    const ends = state.bones.filter(([a, b]) => points[a] && points[b]);
+    for (const kind of ["edge", "bone"]) {
+      for (const [a, b] of ends) {
+        const line = make("line", { x1: points[a][0], y1: points[a][1], x2: points[b][0], y2: points[b][1], class: kind });
+        if (kind === "bone") line.setAttribute("stroke", state.colours[b]);
+        svg.append(line);
+      }
+    }
+    points.forEach((point, k) => {
+      if (!point) return;
+      const pale = !moved.has(k) && hand.confidence[k] < UNSURE ? " unsure" : "";
+      const circle = make("circle", {
+        cx: point[0], cy: point[1], r: 6 * pixel, fill: state.colours[k], class: `point${pale}`, tabindex: 0,
+        "data-point": k, role: "button", "aria-label": state.keypoints[k].replace("_", " "),
+      });
+      const title = make("title", {});
+      title.textContent = state.keypoints[k];
+      circle.append(title);
+      svg.append(make("circle", { cx: point[0], cy: point[1], r: 14 * pixel, class: "target", "data-point": k }), circle);
+    });
+    if (focused !== undefined) svg.querySelector(`.point[data-point="${focused}"]`)?.focus({ preventScroll: true });
+  }
+  $("list").replaceChildren(...(hand ? state.keypoints.map(entry) : []));
+}
+
+function entry(name, k) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  button.textContent = name.replace("_", " ");
+  button.classList.toggle("missing", !points[k]);
+  button.title = points[k] ? "go to it" : "put it back where the network proposed it";
+  button.addEventListener("click", () => {
+    if (!points[k]) change(() => { points[k] = [...hand.proposed[k]]; moved.add(k); });
+    document.querySelector(`.point[data-point="${k}"]`)?.focus();
+  });
+  item.append(button);
+  return item;
+}
+
+// --- changes -------------------------------------------------------------------------------------------------------
+
+function remember() {
+  past.push({ points: points.map((point) => point && [...point]), moved: new Set(moved), saved: hand.saved });
+}
+
+function change(how) {
+  remember();
+  how();
+  draw();
+  save();
+}
+
+function save() {
+  if (!hand) return saving;
+  const label = { keypoints: points, side: $("side").value, group: $("group").value.trim() };
+  return sent(`hand/${number}`, "PUT", label, true);
+}
+
+// One after the other, so that an older change never overwrites a newer one.
+function sent(path, method, content, saved) {
+  const [now, picture] = [hand, state.pictures[number]];
+  const frozen = content && structuredClone(content);
+  say("saving …");
+  saving = saving.then(async () => {
+    try {
+      await ask(path, method, frozen);
+      now.saved = picture.done = saved;
+      if (now === hand) say(saved ? "saved" : "no label is saved");
+      progress();
+      return true;
+    } catch (error) {
+      say(`not saved: ${error.message}`, true);
+      return false;
+    }
+  });
+  return saving;
+}
+
+function undo() {
+  const before = past.pop();
+  if (!before) return;
+  ({ points, moved } = before);
+  draw();
+  if (before.saved) save();
+  else sent(`hand/${number}`, "DELETE", undefined, false);
+}
+
+async function accept() {
+  if (hand && (await save()) && number + 1 < state.pictures.length) show(number + 1);
+}
+
+function reset() {
+  if (hand) change(() => { points = hand.proposed.map((point) => [...point]); moved = new Set(); });
+}
+
+function remove() {
+  if (!hand || !hand.saved) return;
+  remember();
+  sent(`hand/${number}`, "DELETE", undefined, false);
+}
+
+function place(event) {
+  const at = new DOMPoint(event.clientX, event.clientY).matrixTransform($("hand").getScreenCTM().inverse());
+  return [at.x, at.y];
+}
+
+function inside([x, y]) {
+  const [width, height] = hand.size;
+  return [Math.min(Math.max(x, -0.5), width - 0.5), Math.min(Math.max(y, -0.5), height - 0.5)];
+}
+
+$("hand").addEventListener("pointerdown", (event) => {
+  const k = Number(event.target.dataset.point ?? -1);
+  if (k < 0 || !points[k]) return;
+  event.preventDefault();
+  const [x, y] = place(event);
+  const [dx, dy] = [points[k][0] - x, points[k][1] - y]; // where it was taken hold of
+  remember();
+  document.querySelector(`.point[data-point="${k}"]`).focus({ preventScroll: true });
+  let dragged = false;
+  const move = (next) => {
+    const [u, v] = place(next);
+    points[k] = inside([u + dx, v + dy]);
+    moved.add(k);
+    dragged = true;
+    draw();
+  };
+  const stop = () => {
+    removeEventListener("pointermove", move);
+    removeEventListener("pointerup", stop);
+    removeEventListener("pointercancel", stop);
+    if (dragged) save();
+    else past.pop();
+    progress();
+  };
+  addEventListener("pointermove", move);
+  addEventListener("pointerup", stop);
+  addEventListener("pointercancel", stop);
+});
+
+// --- keys and buttons ----------------------------------------------------------------------------------------------
+
+function setZoom(step) {
+  zoom = Math.min(Math.max(zoom + step, 0), ZOOMS.length - 1);
+  fit();
+  draw();
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const KEYS = {
+  n: () => show(number + 1), p: () => show(number - 1), u: undo, r: reset, x: remove,
+  "+": () => setZoom(1), "=": () => setZoom(1), "-": () => setZoom(-1),
+  l: () => {
+    $("side").selectedIndex = ($("side").selectedIndex + 1) % 3;
+    save();
+  },
+};
+
+addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select") || event.altKey) return;
+  if ((event.ctrlKey || event.metaKey) && event.key === "z") {
+    event.preventDefault();
+    undo();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey) return;
+  const k = Number(event.target.dataset?.point ?? -1);
+  if (k >= 0 && points[k] && event.key in ARROWS) {
+    event.preventDefault();
+    const [dx, dy] = ARROWS[event.key].map((step) => step * (event.shiftKey ? 10 : 1));
+    change(() => { points[k] = inside([points[k][0] + dx, points[k][1] + dy]); moved.add(k); });
+  } else if (k >= 0 && points[k] && (event.key === "Delete" || event.key === "Backspace")) {
+    event.preventDefault();
+    change(() => { points[k] = null; moved.add(k); });
+  } else if (event.key === "Enter" && !event.target.matches("button, summary")) {
+    accept();
+  } else if (event.key in KEYS) {
+    KEYS[event.key]();
+  }
+});
+
+const BUTTONS = {
+  previous: () => show(number - 1), next: () => show(number + 1), accept, undo, reset, remove,
+  smaller: () => setZoom(-1), larger: () => setZoom(1),
+};
+for (const [id, action] of Object.entries(BUTTONS)) $(id).addEventListener("click", action);
+for (const id of ["side", "group"]) $(id).addEventListener("change", save);
+addEventListener("resize", () => { fit(); draw(); });
+
+try {
+  state = await ask("state");
+  const first = state.pictures.findIndex((picture) => !picture.done);
+  await show(location.hash ? Number(location.hash.slice(1)) - 1 || 0 : Math.max(first, 0));
+} catch (error) {
+  say(error.message, true);
+}

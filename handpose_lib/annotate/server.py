@@ -1,0 +1,168 @@
+"""The page's server, for this computer and one reader: a token in the address, no other host, no path but its own."""
+
+import io
+import json
+import re
+import secrets
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+
+from PIL import Image
+
+from handpose_lib.annotate.store import LabelStore
+from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
+from handpose_lib.pictures import read_picture
+
+HOST = "127.0.0.1"
+PAGE = {  # what the page consists of, and what it is
+    "": ("page.html", "text/html; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
+    "page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+MOST_BYTES = 16_384  # of a label that comes in: 21 points are a tenth of that
+SHOWN = 1600  # px; longer sides are shown smaller
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class AnnotationServer(ThreadingHTTPServer):
+    """Serves the page on labels of one folder; `address` is where.
+
+    Args:
+        store: the labels.
+        port: on 127.0.0.1; 0: any that is free.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, store: LabelStore, port: int = 0):
+        self.store = store
+        self.token = secrets.token_urlsafe(16)
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise OSError(f"port {port} of {HOST} can't be used ({error.strerror}): give another --port") from error
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        self.address = f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle of an answer is no error."""
+
+
+class _Refused(Exception):
+    """A request that gets no answer but a status and a sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AnnotationServer
+    timeout = 60  # s; a client that sends half a request does not hold a thread for ever
+
+    def log_message(self, *arguments: Any) -> None:
+        """The terminal is left to what matters."""
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_PUT(self) -> None:
+        self._answer(self._put)
+
+    def do_DELETE(self) -> None:
+        self._answer(lambda path: self._json({"done": self.server.store.remove(self._number(path, "hand"))}))
+
+    def _answer(self, method: Any) -> None:
+        try:
+            method(self._own_path())
+        except _Refused as error:
+            self._send(error.status, "text/plain; charset=utf-8", str(error).encode())
+        except ValueError as error:
+            self._send(HTTPStatus.UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", str(error).encode())
+        except ConnectionError:
+            pass
+        except OSError as error:
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", str(error).encode())
+
+    def _own_path(self) -> str:
+        """The path behind the token; refuses whoever is not the page itself."""
+        # A page of another site may have its name resolved to 127.0.0.1; its Host header then tells.
+        if self.headers.get("Host") not in self.server.hosts:
+            raise _Refused(HTTPStatus.FORBIDDEN, "this page is for this computer alone")
+        origin = self.headers.get("Origin")
+        if origin is not None and origin.removeprefix("http://") not in self.server.hosts:
+            raise _Refused(HTTPStatus.FORBIDDEN, "another page may not ask")
+        token, _, path = self.path.split("?")[0].lstrip("/").partition("/")
+        if not secrets.compare_digest(token.encode(), self.server.token.encode()):
+            raise _Refused(HTTPStatus.NOT_FOUND, "open the address that `handpose annotate` printed")
+        return path
+
+    def _get(self, path: str) -> None:
+        store = self.server.store
+        if path in PAGE:
+            name, kind = PAGE[path]
+            self._send(HTTPStatus.OK, kind, files("handpose_lib.annotate").joinpath(name).read_bytes())
+        elif path == "state":
+            self._json(store.overview() | SKELETON)
+        elif path.startswith("picture/"):
+            self._send(HTTPStatus.OK, "image/jpeg", _jpeg(store.files[self._number(path, "picture")]))
+        else:
+            self._json(store.hand(self._number(path, "hand")))
+
+    def _put(self, path: str) -> None:
+        number = self._number(path, "hand")
+        length = self.headers.get("Content-Length") or ""
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a label has at most {MOST_BYTES:,} bytes")
+        if self.headers.get_content_type() != "application/json":
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a label is JSON")
+        label = json.loads(self.rfile.read(int(length)))
+        self._json({"done": self.server.store.save(number, label)})
+
+    def _number(self, path: str, kind: str) -> int:
+        """Which picture a path such as `hand/12` means: pictures are asked for by number, never by name."""
+        found = re.fullmatch(rf"{kind}/(\d{{1,6}})", path)
+        if not found or int(found[1]) >= len(self.server.store.files):
+            raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing of this name")
+        return int(found[1])
+
+    def _json(self, content: Any) -> None:
+        self._send(HTTPStatus.OK, "application/json", json.dumps(content).encode())
+
+    def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        for name, value in (HEADERS | {"Content-Type": kind, "Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _jpeg(path: Any) -> bytes:
+    """A picture as the page shows it: turned as viewers turn it, not larger than a screen."""
+    picture = Image.fromarray(read_picture(path, SHOWN))
+    picture.thumbnail((SHOWN, SHOWN))
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=92)
+    return encoded.getvalue()
+
+
+SKELETON = {
+    "keypoints": list(KEYPOINT_NAMES),
+    "bones": [list(bone) for bone in BONES],
+    "colours": [
+        next((FINGER_COLOURS[name] for name, finger in FINGERS.items() if k in finger), WRIST_COLOUR)
+        for k in range(len(KEYPOINT_NAMES))
+    ],
+}

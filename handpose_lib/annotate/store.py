@@ -1,0 +1,182 @@
+"""The pictures of a folder and their labels: proposed by a network, saved one by one in `keypoints.json`."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.labels import LABELS, SIDES, read_labels
+from handpose_lib.pictures import picture_files, picture_size
+from handpose_lib.storage import atomic_path
+
+MOST_PICTURES = 10_000
+LONGEST_GROUP = 100  # letters
+FARTHEST = 1.0  # of the picture's side: a keypoint may lie so far off it
+
+
+class LabelStore:
+    """Labels of the pictures in a folder and the folders in it, one hand per picture.
+
+    Args:
+        folder: of the pictures; its `keypoints.json` is read and written.
+        predictor: a file -> keypoints (1, 21, 2) px and confidence (1, 21).
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        ValueError: it can't be written, holds no or too many pictures, or its `keypoints.json` is of another kind.
+    """
+
+    def __init__(self, folder: str | Path, predictor: Callable[[Path], tuple[Tensor, Tensor]]):
+        self.folder = Path(folder).expanduser()
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"{self.folder} is no folder: give the folder that holds your pictures")
+        self.path = self.folder / LABELS
+        _check_writable(self.folder, self.path)
+        inside = self.folder.resolve()
+        # A link may lead out of the folder; what it leads to is not shown.
+        self.files = [file for file in picture_files(self.folder) if file.resolve().is_relative_to(inside)]
+        if not 0 < len(self.files) <= MOST_PICTURES:
+            raise ValueError(f"{self.folder} holds {len(self.files):,} pictures: from 1 to {MOST_PICTURES:,} are shown")
+        self.names = [file.relative_to(self.folder).as_posix() for file in self.files]
+        self._predictor = predictor
+        self._proposals: dict[int, tuple[list, list]] = {}
+        self._looking, self._writing = threading.Lock(), threading.Lock()
+        self._entries = self._read()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The entries of keypoints.json as they stand there."""
+        if not self.path.is_file():
+            return []
+        text = self.path.read_text(encoding="utf-8-sig")
+        if text.strip() in ("", "[]"):
+            return []
+        read_labels(self.path)  # says what is wrong, if anything
+        content = json.loads(text)
+        if not isinstance(content, list):
+            raise ValueError(f"{self.path} is a COCO file, and labels of another form would go there: rename it")
+        return content
+
+    def overview(self) -> dict[str, Any]:
+        """What the page shows of all pictures: names, and which are labelled."""
+        done = {entry["file"] for entry in self._entries}
+        return {
+            "folder": self.folder.name or str(self.folder.resolve()),
+            "pictures": [{"name": name, "done": name in done} for name in self.names],
+        }
+
+    def hand(self, number: int) -> dict[str, Any]:
+        """A picture's label where it is saved, else the network's proposal, and the size (W, H) in px.
+
+        Raises:
+            ValueError: the picture can't be read.
+        """
+        height, width = picture_size(self.files[number])
+        entry = self._saved(number)
+        answer: dict[str, Any] = {"name": self.names[number], "size": [width, height], "saved": entry is not None}
+        keypoints, confidence = self._proposal(number)
+        answer |= {"proposed": keypoints, "confidence": confidence}
+        if entry is None:
+            return answer | {"keypoints": keypoints, "side": "", "group": self._group(number)}
+        points = [point and point[:2] for point in entry.get("keypoints", entry.get("uv"))]
+        group = entry.get("group", entry.get("scene"))
+        return answer | {"keypoints": points, "side": entry.get("side") or "", "group": str(group or "")}
+
+    def _saved(self, number: int) -> dict[str, Any] | None:
+        return next((entry for entry in self._entries if entry["file"] == self.names[number]), None)
+
+    def _group(self, number: int) -> str:
+        """What a new label's group may be: the picture's folder, else that of the picture before."""
+        above = Path(self.names[number]).parent.as_posix()
+        if above != ".":
+            return above
+        before = self._saved(number - 1) if number else None
+        return str((before or {}).get("group") or "")
+
+    def _proposal(self, number: int) -> tuple[list, list]:
+        with self._looking:  # one picture at a time
+            if number not in self._proposals:
+                keypoints, confidence = self._predictor(self.files[number])
+                self._proposals[number] = (
+                    keypoints[0].numpy().round(1).tolist(),
+                    confidence[0].numpy().round(3).tolist(),
+                )
+            return self._proposals[number]
+
+    def save(self, number: int, label: Any) -> int:
+        """Writes a picture's label, at once and whole; returns how many pictures are labelled.
+
+        Args:
+            number: of the picture.
+            label: `{"keypoints": 21 of [x, y] or null, "side": "left", "right" or "", "group": str}`.
+
+        Raises:
+            ValueError: the label is not like that.
+            OSError: the file can't be written.
+        """
+        height, width = picture_size(self.files[number])
+        entry = {"file": self.names[number], **_checked(label, width, height)}
+        with self._writing:
+            old = self._saved(number)
+            entries = [entry if each is old else each for each in self._entries]
+            self._write(entries if old is not None else [*entries, entry])
+        return self._count()
+
+    def remove(self, number: int) -> int:
+        """Takes a picture's label away; returns how many pictures are labelled."""
+        with self._writing:
+            old = self._saved(number)
+            if old is not None:
+                self._write([each for each in self._entries if each is not old])
+        return self._count()
+
+    def _count(self) -> int:
+        return len({entry["file"] for entry in self._entries} & set(self.names))
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        # In the order of the pictures; labels of pictures that are elsewhere stay at the end.
+        place = {name: number for number, name in enumerate(self.names)}
+        entries = sorted(entries, key=lambda entry: place.get(entry["file"], len(place)))
+        lines = ",\n ".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(f"[{lines}]\n", encoding="utf-8")
+        self._entries = entries
+
+
+def _check_writable(folder: Path, path: Path) -> None:
+    """ValueError where labels could not be saved; by the mode bits too, which an administrator could pass over."""
+    wrong = not os.access(folder, os.W_OK) or not folder.stat().st_mode & 0o222
+    wrong = wrong or (path.exists() and not path.stat().st_mode & 0o222)
+    if wrong:
+        raise ValueError(
+            f"{path} can't be written, and the labels go there: make the folder writable, or copy the pictures into "
+            "one that is"
+        )
+
+
+def _checked(label: Any, width: int, height: int) -> dict[str, Any]:
+    """A label from the page as an entry of keypoints.json, without `file`."""
+    points = label.get("keypoints") if isinstance(label, dict) else None
+    if not isinstance(points, list) or len(points) != len(KEYPOINT_NAMES):
+        raise ValueError(f"a label must have {len(KEYPOINT_NAMES)} keypoints")
+    keypoints = []
+    for name, point in zip(KEYPOINT_NAMES, points, strict=True):
+        pair = isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)
+        if point is not None and not pair:
+            raise ValueError(f"{name} must be [x, y] or null")
+        if point is not None:
+            reach = np.array([width, height])
+            near = np.isfinite(point).all() and (np.abs(np.array(point) / reach - 0.5) <= 0.5 + FARTHEST).all()
+            if not near:
+                raise ValueError(f"{name} is far off the picture of {width}×{height} px: {point}")
+        keypoints.append(None if point is None else [round(float(value), 2) for value in point])
+    side, group = label.get("side") or "", label.get("group") or ""
+    if side not in ("", *SIDES) or not isinstance(group, str) or len(group) > LONGEST_GROUP:
+        raise ValueError(f"side must be left, right or nothing, and group at most {LONGEST_GROUP} letters")
+    group = group.strip()
+    return {"keypoints": keypoints, **({"side": side} if side else {}), **({"group": group} if group else {})}
