@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -231,8 +232,24 @@ def place_of(page, keypoint: int) -> np.ndarray:
     return np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
 
 
+def drag(page, start: np.ndarray, by: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*np.add(start, by) / 2 + start / 2, steps=4)
+    page.mouse.move(*np.add(start, by), steps=4)
+    page.mouse.up()
+
+
+def expected(page, selector: str):
+    """What is expected of a part of the page, sooner or later; the page lets no other script run in it."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)
+    return expect(page.locator(selector))
+
+
 def wait_until_saved(page) -> None:
-    page.wait_for_function("document.getElementById('status').textContent === 'saved'")
+    expected(page, "#status").to_have_text("saved")
 
 
 def labels_in(folder: Path) -> list[dict]:
@@ -251,11 +268,7 @@ def test_a_point_is_dragged_and_is_there_after_a_reload(server: AnnotationServer
     before = place_of(page, tip)
     hand = page.locator("#hand").bounding_box()
     per_px = 480 / hand["width"]
-    page.mouse.move(*before)
-    page.mouse.down()
-    page.mouse.move(*np.add(before, (20, 10)), steps=4)
-    page.mouse.move(*np.add(before, (60, 30)), steps=4)
-    page.mouse.up()
+    drag(page, before, (60, 30))
     wait_until_saved(page)
     (entry,) = labels_in(folder)
     moved = np.array(entry["keypoints"][tip]) - np.array(server.store.hand(0)["proposed"][tip])
@@ -281,22 +294,22 @@ def test_all_of_it_works_by_keyboard(server: AnnotationServer, folder: Path, bro
     assert np.array(labels_in(folder)[0]["keypoints"][0]) - proposed[0] == pytest.approx([1, 10], abs=0.02)
     page.keyboard.press("Tab")
     page.keyboard.press("Delete")
-    page.wait_for_function("document.querySelectorAll('.point').length === 20")
+    expected(page, ".point").to_have_count(20)
     wait_until_saved(page)
     assert labels_in(folder)[0]["keypoints"][1] is None
     for presses, count in ((1, 21), (2, 21)):  # undo: the point is back; then the moves
         for _ in range(presses):
             page.keyboard.press("u")
-        page.wait_for_function(f"document.querySelectorAll('.point').length === {count}")
-    page.wait_for_function("document.getElementById('status').textContent === 'no label is saved'")
+        expected(page, ".point").to_have_count(count)
+    expected(page, "#status").to_have_text("no label is saved")
     assert labels_in(folder) == []
     page.keyboard.press("l")
     wait_until_saved(page)
     page.locator("body").press("Enter")
-    page.wait_for_function("document.getElementById('name').textContent.includes('1.png')")
+    expected(page, "#name").to_contain_text("1.png")
     page.locator(".point").nth(20).wait_for()
     page.keyboard.press("p")
-    page.wait_for_function("document.getElementById('name').textContent.includes('0.png')")
+    expected(page, "#name").to_contain_text("0.png")
     page.locator(".point").nth(20).wait_for()
     assert page.locator("#side").input_value() == "left" == labels_in(folder)[0]["side"]
     assert page.complaints == []
@@ -321,7 +334,7 @@ def test_it_fits_a_phone(server: AnnotationServer, folder: Path, browser):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#accept").bounding_box()["height"] >= 40
     page.locator("#accept").click()
-    page.wait_for_function("document.getElementById('name').textContent.includes('1.png')")
+    expected(page, "#name").to_contain_text("1.png")
     page.locator(".point").nth(20).wait_for()
     keep(page, "annotate_390.png")
     assert [entry["file"] for entry in labels_in(folder)] == ["0.png"]
@@ -334,6 +347,54 @@ def test_a_label_that_can_not_be_saved_is_told(server: AnnotationServer, folder:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(server.store, "save", full)
-    page.locator("#accept").click()
-    page.wait_for_function("document.getElementById('status').textContent.includes('not saved: the disk is full')")
-    assert "0.png" in page.locator("#name").text_content(), "it stays where it is"
+    tip = KEYPOINT_NAMES.index("index_tip")
+    before = place_of(page, tip)
+    drag(page, before, (40, 20))
+    expected(page, "#status").to_contain_text("not saved: the disk is full")
+    for way in ("#accept", "#next"):
+        page.locator(way).click()
+        expected(page, "#status").to_contain_text("not saved: the disk is full")
+        assert "0.png" in page.locator("#name").text_content(), "it stays where it is"
+    assert place_of(page, tip) == pytest.approx(np.add(before, (40, 20)), abs=1), "and keeps the points"
+    monkeypatch.undo()
+    page.locator("#next").click()  # it saves them first
+    expected(page, "#name").to_contain_text("1.png")
+    (entry,) = labels_in(folder)
+    moved = np.array(entry["keypoints"][tip]) - np.array(server.store.hand(0)["proposed"][tip])
+    assert np.linalg.norm(moved) > 10 and entry["file"] == "0.png"
+
+
+def test_a_folder_that_became_read_only_is_told_on_the_page(server: AnnotationServer, folder: Path, browser):
+    page = opened(browser, server)
+    with mock.patch("handpose_lib.annotate.store.atomic_path", side_effect=PermissionError(13, "Permission denied")):
+        page.locator("#accept").click()
+        expected(page, "#status").to_contain_text("keypoints.json can't be written")
+    assert not (folder / "keypoints.json").exists()
+
+
+def test_a_drag_that_is_going_on_ends_where_the_next_picture_begins(server: AnnotationServer, folder: Path, browser):
+    page = opened(browser, server)
+    tip = KEYPOINT_NAMES.index("index_tip")
+    before = place_of(page, tip)
+    page.mouse.move(*before)
+    page.mouse.down()
+    page.mouse.move(*np.add(before, (30, 15)), steps=4)
+    page.keyboard.press("n")
+    expected(page, "#name").to_contain_text("1.png")
+    page.locator(".point").nth(20).wait_for()
+    page.mouse.move(*np.add(before, (60, 90)), steps=4)  # the button is still down
+    page.mouse.up()
+    expected(page, "#status").to_contain_text("not saved yet")
+    (entry,) = labels_in(folder)
+    assert entry["file"] == "0.png", "the point as it was, saved where it belongs"
+    moved = np.array(entry["keypoints"][tip]) - np.array(server.store.hand(0)["proposed"][tip])
+    assert np.linalg.norm(moved) > 10
+    assert page.complaints == []
+
+
+def test_accept_pressed_twice_goes_on_by_one_picture_at_a_time(server: AnnotationServer, folder: Path, browser):
+    page = opened(browser, server)
+    page.locator("body").press("Enter")
+    page.locator("body").press("Enter")
+    expected(page, "#status").to_contain_text("not saved yet")
+    assert "1.png" in page.locator("#name").text_content()

@@ -12,7 +12,9 @@ let points = []; // 21 of [x, y] or null, px of the picture
 let moved = new Set(); // points that a person has placed
 let past = []; // earlier points, for undo
 let zoom = 0;
-let saving = Promise.resolve();
+let saving = Promise.resolve(true);
+let unsaved = null; // sends the last change again; null where it is saved
+let letGo = null; // ends the drag that is going on; null where there is none
 
 async function ask(path, method = "GET", content = undefined) {
   const options = { method };
@@ -37,8 +39,19 @@ function say(text, wrong = false) {
 
 // --- one picture ---------------------------------------------------------------------------------------------------
 
+// Points that could not be saved are nowhere but on this page, so it stays on their picture until they are.
+async function allSaved() {
+  letGo?.();
+  let waited;
+  do {
+    waited = saving;
+    await waited;
+  } while (waited !== saving);
+  return unsaved === null || unsaved();
+}
+
 async function show(wanted) {
-  await saving;
+  if (!(await allSaved())) return;
   number = Math.min(Math.max(wanted, 0), state.pictures.length - 1);
   history.replaceState(null, "", `#${number + 1}`);
   const asked = number;
@@ -168,23 +181,28 @@ function save() {
 function sent(path, method, content, saved) {
   const [now, picture] = [hand, state.pictures[number]];
   const frozen = content && structuredClone(content);
-  say("saving …");
-  saving = saving.then(async () => {
+  const send = async () => {
+    say("saving …");
     try {
       await ask(path, method, frozen);
+      unsaved = null;
       now.saved = picture.done = saved;
       if (now === hand) say(saved ? "saved" : "no label is saved");
       progress();
       return true;
     } catch (error) {
+      unsaved = () => (saving = saving.then(send));
       say(`not saved: ${error.message}`, true);
       return false;
     }
-  });
+  };
+  say("saving …");
+  saving = saving.then(send);
   return saving;
 }
 
 function undo() {
+  letGo?.();
   const before = past.pop();
   if (!before) return;
   ({ points, moved } = before);
@@ -194,7 +212,9 @@ function undo() {
 }
 
 async function accept() {
-  if (hand && (await save()) && number + 1 < state.pictures.length) show(number + 1);
+  letGo?.();
+  const next = number + 1; // the number may be another when this one is saved
+  if (hand && (await save()) && next < state.pictures.length) show(next);
 }
 
 function reset() {
@@ -219,7 +239,7 @@ function inside([x, y]) {
 
 $("hand").addEventListener("pointerdown", (event) => {
   const k = Number(event.target.dataset.point ?? -1);
-  if (k < 0 || !points[k]) return;
+  if (letGo || k < 0 || !points[k]) return; // a second finger moves nothing
   event.preventDefault();
   const [x, y] = place(event);
   const [dx, dy] = [points[k][0] - x, points[k][1] - y]; // where it was taken hold of
@@ -227,20 +247,24 @@ $("hand").addEventListener("pointerdown", (event) => {
   document.querySelector(`.point[data-point="${k}"]`).focus({ preventScroll: true });
   let dragged = false;
   const move = (next) => {
+    if (next.pointerId !== event.pointerId) return;
     const [u, v] = place(next);
     points[k] = inside([u + dx, v + dy]);
     moved.add(k);
     dragged = true;
     draw();
   };
-  const stop = () => {
+  const stop = (last) => {
+    if (last && last.pointerId !== event.pointerId) return;
     removeEventListener("pointermove", move);
     removeEventListener("pointerup", stop);
     removeEventListener("pointercancel", stop);
+    letGo = null;
     if (dragged) save();
     else past.pop();
     progress();
   };
+  letGo = stop;
   addEventListener("pointermove", move);
   addEventListener("pointerup", stop);
   addEventListener("pointercancel", stop);
@@ -272,6 +296,7 @@ addEventListener("keydown", (event) => {
     return;
   }
   if (event.ctrlKey || event.metaKey) return;
+  if (event.key in KEYS || event.key in ARROWS || event.key === "Delete") letGo?.();
   const k = Number(event.target.dataset?.point ?? -1);
   if (k >= 0 && points[k] && event.key in ARROWS) {
     event.preventDefault();
@@ -293,6 +318,9 @@ const BUTTONS = {
 };
 for (const [id, action] of Object.entries(BUTTONS)) $(id).addEventListener("click", action);
 for (const id of ["side", "group"]) $(id).addEventListener("change", save);
+addEventListener("beforeunload", (event) => {
+  if (unsaved) event.preventDefault(); // the browser asks whether to leave all the same
+});
 addEventListener("resize", () => { fit(); draw(); });
 
 try {

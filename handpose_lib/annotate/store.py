@@ -143,8 +143,13 @@ class LabelStore:
         place = {name: number for number, name in enumerate(self.names)}
         entries = sorted(entries, key=lambda entry: place.get(entry["file"], len(place)))
         lines = ",\n ".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(f"[{lines}]\n", encoding="utf-8")
+        try:
+            with atomic_path(self.path) as temporary:
+                temporary.write_text(f"[{lines}]\n", encoding="utf-8")
+        except OSError as error:
+            raise OSError(
+                f"{self.path} can't be written ({error.strerror or error}): make room or give leave"
+            ) from error
         self._entries = entries
 
 
