@@ -29,9 +29,12 @@ from pathlib import Path
 import cv2
 import nbformat
 import numpy as np
+import torch
+from full_proof import size_of  # benchmarks/full_proof.py
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
+from handpose_lib.bench import processor_name
 from handpose_lib.download import EVALUATION_ZIP, TRAINING_ZIP
 from handpose_lib.storage import checkout_root, work_folder
 from handpose_lib.synthhand import sample_root
@@ -54,6 +57,15 @@ def system(command):
 
 get_ipython().system = system
 """
+USED = """
+import handpose_lib, json, os, resource
+from pathlib import Path
+
+def used():
+    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return json.dumps({"cpu_seconds": round(sum(each.ru_utime + each.ru_stime for each in (own, others)), 1),
+                       "peak_mb": round(own.ru_maxrss * 1024 / 1e6), "library": handpose_lib.__file__})
+"""
 KILL = """
 import os, signal
 from handpose_lib.train import Trainer
@@ -61,15 +73,12 @@ from handpose_lib.train import Trainer
 def save(self, original=Trainer.save_checkpoint):
     original(self)
     if self.step >= self.total_steps // 2:
+        Path(os.environ["REHEARSAL_SITE"], "killed.json").write_text(used())
         os.kill(os.getpid(), signal.SIGKILL)
 
 Trainer.save_checkpoint = save
 """
-LAST = """
-import handpose_lib, json, resource
-print("REPORT" + json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000,
-                             "library": handpose_lib.__file__}))
-"""
+LAST = 'print("REPORT" + used())'
 UNBROKEN = """
 import sys, torch
 from handpose_lib.course import start
@@ -206,8 +215,8 @@ class Colab:
             "no_proxy": "*",
         }
 
-    def run(self, path: Path, kill: bool = False) -> tuple[str, int]:
-        """Execute a chapter as a reader would; what it printed, and its peak memory in MB.
+    def run(self, path: Path, kill: bool = False) -> tuple[str, dict]:
+        """Execute a chapter as a reader would; what it printed, and the kernel's processor time and peak memory.
 
         `kill` has the kernel killed in the middle of the training; nothing more is printed then.
         """
@@ -215,8 +224,8 @@ class Colab:
         for cell in notebook.cells:
             cell.source = as_told(cell.source) if cell.cell_type == "code" else cell.source
         for number in [i for i, cell in enumerate(notebook.cells) if kill and "course.trained_model()" in cell.source]:
-            notebook.cells[number].source = KILL + notebook.cells[number].source
-        notebook.cells = [nbformat.v4.new_code_cell(COLAB), *notebook.cells, nbformat.v4.new_code_cell(LAST)]
+            notebook.cells[number].source = USED + KILL + notebook.cells[number].source
+        notebook.cells = [nbformat.v4.new_code_cell(COLAB), *notebook.cells, nbformat.v4.new_code_cell(USED + LAST)]
         resources = {"metadata": {"path": str(self.machine / "content")}}
         client = NotebookClient(
             notebook, timeout=3600, kernel_name="python3", resources=resources,
@@ -227,14 +236,15 @@ class Colab:
         except DeadKernelError:
             if not kill:
                 raise
-            return "", 0
-        if kill:
-            raise RuntimeError(f"{path.name} ended before its kernel was killed")
-        printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-        report = json.loads(printed.split("REPORT")[1])
-        if not Path(report["library"]).is_relative_to(self.machine):
-            raise RuntimeError(f"{path.name} used {report['library']} instead of the wheel")
-        return printed, report["peak_mb"]
+            printed, report = "", json.loads((self.machine / "site" / "killed.json").read_text())
+        else:
+            if kill:
+                raise RuntimeError(f"{path.name} ended before its kernel was killed")
+            printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+            report = json.loads(printed.split("REPORT")[1])
+        if not Path(library := report.pop("library")).is_relative_to(self.machine):
+            raise RuntimeError(f"{path.name} used {library} instead of the wheel")
+        return printed, report
 
     def equals_an_unbroken_run(self) -> bool:
         """Train without a break, elsewhere, and compare with the Drive's checkpoint."""
@@ -283,7 +293,11 @@ def build_wheel(folder: Path) -> Path:
 
 
 def rehearse(folder: Path, hands: int, chapters: Sequence[int], wheel: Path | None = None) -> list[dict]:
-    """Walk the road in `folder`, which is empty, and print each stage; a row for each stage."""
+    """Walk the road in `folder`, which is empty, and print each stage.
+
+    A row per stage: seconds, the kernel's processor seconds and its peak memory (files that it maps count, too), and
+    what lies on the machine's disk and in the Drive when it ends.
+    """
     rows: list[dict] = []
     paths = {int(path.name[:2]): path for path in sorted((checkout_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     (folder / "served").mkdir()
@@ -293,6 +307,7 @@ def rehearse(folder: Path, hands: int, chapters: Sequence[int], wheel: Path | No
         row, begin = {"stage": name}, time.perf_counter()
         yield row
         row["seconds"] = round(time.perf_counter() - begin, 1)
+        row |= {f"{place}_mb": round(size_of(folder / place) / 1e6) for place in ("machine", "drive")}
         rows.append(row)
         print(json.dumps(row), flush=True)
 
@@ -304,7 +319,8 @@ def rehearse(folder: Path, hands: int, chapters: Sequence[int], wheel: Path | No
 
         def chapter(number: int, what: str = "", kill: bool = False) -> str:
             with stage(f"{paths[number].stem}{what}") as row:
-                printed, row["peak_mb"] = colab.run(paths[number], kill)
+                printed, report = colab.run(paths[number], kill)
+                row |= report
             return printed
 
         printed = chapter(0, ": download that breaks off, unpacking")
@@ -349,7 +365,8 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     if options.json:
-        options.json.write_text(json.dumps({"stages": rows}, indent=1) + "\n", encoding="utf-8")
+        report = {"cpu": processor_name(), "cpu_threads": torch.get_num_threads(), "stages": rows}
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print("rehearsed: from the badge to the per-keypoint plot, killed and resumed, bit for bit the unbroken run")
 
 
