@@ -1,7 +1,10 @@
 """The road from Colab's badge to the per-keypoint plot on FreiHAND, in short; `make rehearsal` is the long form."""
 
+import json
 import sys
 from pathlib import Path
+
+import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
@@ -15,3 +18,21 @@ def test_from_the_badge_to_the_plot_with_a_kill_in_between(tmp_path: Path, wheel
         "00_setup", "06_gpu_t", "00_setup", "06_gpu_t", "an unbro", "07_per_k",
     ]  # fmt: skip
     assert max(row.get("peak_mb", 0) for row in rows) < 6000
+
+
+def test_what_the_rehearsal_changes_in_the_cells_is_what_the_reader_is_told_to_change():
+    notebook = nbformat.read(ROOT / "notebooks" / "00_setup.ipynb", as_version=4)
+    chapter = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## On Colab")[1].split("\n## ")[0]
+    for told in (*rehearsal.CHANGES.values(), 'course = start(6, runs="drive")'):
+        assert f"`{told}`" in chapter and f"`{told}`" in readme, f"nobody tells the reader of {told}"
+
+
+def test_the_stored_rehearsal_is_of_freihands_size_and_within_colabs_memory():
+    report = json.loads((ROOT / "figures" / "rehearsal.json").read_text(encoding="utf-8"))
+    zips, *stages = report["stages"]
+    assert zips["hands"] == 32_560
+    assert [row["stage"][:2] for row in stages] == ["00", "06", "00", "06", "an", "07"]
+    for row in stages:
+        assert row.get("peak_mb", 0) < 12_000, "a free Colab machine has 12 GB"
+        assert row["drive_mb"] < 15_000, "a free Drive has 15 GB"
