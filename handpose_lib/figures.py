@@ -7,6 +7,7 @@
     bench_cpu.json, _gpu.json   -> the README's table `bench`   by `handpose bench`
     weights.json                -> the table `weights`          scores of the bundled weights
     ablation.csv                -> the table `ablation`         chapter 09's trainings
+    rehearsal.json              -> the table `rehearsal`        by benchmarks/rehearsal.py
 
 A table stands in the README between `<!-- table: bench -->` and `<!-- /table -->`. A picture carries a hash of what it
 was drawn from, so that a test can tell an old one. What has no file is said to be not measured.
@@ -253,11 +254,27 @@ def ablation_table(folder: Path) -> str:
     return _markdown(["trained", "seeds", *(f"{data}: PCK@0.2 (bbox), error at 128" for data in sets)], rows)
 
 
+def rehearsal_table(folder: Path) -> str:
+    """`rehearsal.json`: what each stage of the way to FreiHAND's plot took, at FreiHAND's size, on a processor."""
+    report = _read_json(folder / "rehearsal.json")
+    if report is None:
+        command = "python benchmarks/rehearsal.py --hands 32560 --chapters 7 --json figures/rehearsal.json"
+        return f"*The rehearsal at FreiHAND's size: {NOT_MEASURED} yet; `{command}` measures it.*"
+    sizes, rows = ("peak_mb", "machine_mb", "drive_mb"), []
+    for row in report["stages"]:
+        cells = [f"{row[name] / 60:.1f} min" if name in row else "" for name in ("seconds", "cpu_seconds")]
+        cells += [f"{row[name] / 1e3:.1f} GB" if row.get(name) else "" for name in sizes]
+        rows.append([row["stage"].replace("_", " "), *cells])
+    head = ["stage", "time", "of its processor", "peak memory", "on the machine's disk", "in the Drive"]
+    return _markdown(head, rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "bench": bench_table,
     "profile": profile_table,
     "weights": weights_table,
     "ablation": ablation_table,
+    "rehearsal": rehearsal_table,
 }
 
 

@@ -124,6 +124,18 @@ def test_the_ablation_shows_the_mean_over_seeds_with_lowest_and_highest(tmp_path
     assert lines[3] == "| no forearm | 1 | – | 0.500 (0.500–0.500), 9.0 px |"
 
 
+def test_the_rehearsal_shows_minutes_and_gigabytes_of_each_stage(tmp_path: Path):
+    assert "not measured" in figures.rehearsal_table(tmp_path)
+    stages = [
+        {"stage": "zips", "seconds": 90, "machine_mb": 0, "drive_mb": 0},
+        {"stage": "06_gpu_training: resumed", "seconds": 600, "cpu_seconds": 720, "peak_mb": 2345, "machine_mb": 4321},
+    ]
+    (tmp_path / "rehearsal.json").write_text(json.dumps({"stages": stages}))
+    lines = figures.rehearsal_table(tmp_path).splitlines()
+    assert lines[2] == "| zips | 1.5 min |  |  |  |  |"
+    assert lines[3] == "| 06 gpu training: resumed | 10.0 min | 12.0 min | 2.3 GB | 4.3 GB |  |"
+
+
 def test_an_unknown_table_is_an_error_that_lists_the_known():
     with pytest.raises(ValueError, match="no table is called 'banch': there are bench, profile, weights, ablation"):
         figures.with_tables("<!-- table: banch -->\n<!-- /table -->", ROOT / "figures")

@@ -1,14 +1,21 @@
 """The arithmetic of memory, held against what autograd keeps on a CPU."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from handpose_lib.freihand import split_rows
 from handpose_lib.memory import kept_activations, largest_batch, training_memory
 from handpose_lib.settings import PRESETS
 from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import network_of
 
+ROOT = Path(__file__).resolve().parent.parent
 T4, HANDS = 15e9, 32_560  # bytes; FreiHAND's
 
 
@@ -40,6 +47,7 @@ def test_the_arithmetic_is_what_autograd_keeps(width, depth, size, batch, dtype)
 
 def test_full_trains_on_a_t4_with_freihand_on_the_gpu():
     settings = PRESETS["full"]
+    assert type(network_of(settings)) is UNet2DHandPose, "the arithmetic is that of the course's U-Net"
     parameters = sum(p.numel() for p in UNet2DHandPose(settings.width, settings.depth).parameters())
     images = 4 * (len(split_rows(HANDS, "train")) + len(split_rows(HANDS, "val")))
     assert images * 3 * settings.framing.image_size**2 <= T4 / 2, (
@@ -51,3 +59,32 @@ def test_full_trains_on_a_t4_with_freihand_on_the_gpu():
     assert largest_batch(T4 - parts["decoded images"], *size, parameters) == settings.batch_size
     # In 32 bits, as the textbook would, and with its loss, that batch does not fit.
     assert training_memory(*size, settings.batch_size, parameters, images, half=False)["total"] > T4
+
+
+def test_full_gets_by_with_the_memory_of_a_free_colab_machine():
+    """Peaks that were measured on a tree of FreiHAND's size, pages of mapped files included; the batch was smaller."""
+    stages = json.loads((ROOT / "figures" / "full_proof.json").read_text(encoding="utf-8"))["stages"]
+    assert max(row["peak_mb"] for row in stages) < 12_000
+    assert max(row["own_mb_after"] for row in stages) < 6_000
+
+
+def test_the_readmes_estimate_of_the_training_time_follows_from_the_network_and_the_preset():
+    text, settings = (ROOT / "README.md").read_text(encoding="utf-8"), PRESETS["full"]
+    side = settings.framing.image_size
+    with torch.device("meta"):
+        network, image = network_of(settings), torch.empty(1, 3, side, side)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        network(image)
+    with FlopCounterMode(display=False) as both:
+        network(image).sum().backward()
+    batches = len(split_rows(HANDS, "train")) // settings.batch_size
+    trained, validated = batches * settings.batch_size, 4 * len(split_rows(HANDS, "val"))
+    step, look = both.get_total_flops(), forward.get_total_flops()
+    assert f"of {trained:,} images ({batches} batches) at {step / 1e9:.1f} GFLOP each" in text
+    assert re.search(rf"{validated:,} images at\s+{look / 1e9:.1f} GFLOP", text)
+    total = settings.epochs * (trained * step + validated * look)
+    assert f"{total / 1e17:.2f}·10¹⁷ divided by the rates" in text
+    for rate, unit, seconds, digits in ((65e12, "hours", 3600, 1), (990e12, "minutes", 60, 0)):
+        fast, slow = (f"{total / (rate * use) / seconds:.{digits}f}" for use in (0.45, 0.30))
+        (row,) = (line for line in text.splitlines() if f"{rate / 1e12:.0f} TFLOP/s" in line)
+        assert f"{fast} to {slow} {unit}" in row and "30–45 % use" in row

@@ -1,6 +1,5 @@
 """The road from Colab's badge to the per-keypoint plot on FreiHAND, in short; `make rehearsal` is the long form."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -25,14 +24,5 @@ def test_what_the_rehearsal_changes_in_the_cells_is_what_the_reader_is_told_to_c
     chapter = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## On Colab")[1].split("\n## ")[0]
     for told in (*rehearsal.CHANGES.values(), 'course = start(6, runs="drive")'):
-        assert f"`{told}`" in chapter and f"`{told}`" in readme, f"nobody tells the reader of {told}"
-
-
-def test_the_stored_rehearsal_is_of_freihands_size_and_within_colabs_memory():
-    report = json.loads((ROOT / "figures" / "rehearsal.json").read_text(encoding="utf-8"))
-    zips, *stages = report["stages"]
-    assert zips["hands"] == 32_560
-    assert [row["stage"][:2] for row in stages] == ["00", "06", "00", "06", "an", "07"]
-    for row in stages:
-        assert row.get("peak_mb", 0) < 12_000, "a free Colab machine has 12 GB"
-        assert row["drive_mb"] < 15_000, "a free Drive has 15 GB"
+        for page in (chapter, readme):
+            assert f"`{told}`" in page, f"nobody tells the reader of {told}"
