@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from handpose_lib.augment import Augmentation
@@ -51,7 +51,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header["checksum"] = checksum_of(tensors)
-    save_file(tensors, str(path), {"handpose": json.dumps(header | metadata)})
+    # `save_file` would write to a file of its own first, which stays when the process is killed.
+    Path(path).write_bytes(save(tensors, {"handpose": json.dumps(header | metadata)}))
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
