@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_suffix(".csv")
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.csv")
 NOTICED = ("killed", "timeout")
+SLOW = 6.0  # s; a test that takes longer is left to faults that no other test reaches
 COLUMNS = ("module", "line", "before", "after", "outcome")
 OWN_TESTS = {  # what must notice a fault in a module
     "keypoints": ("test_keypoints.py", "test_framing.py"),
@@ -234,6 +235,7 @@ def tests_for(mutant: Mutant, rows: list, spans: list[range]) -> tuple[list[str]
     else:
         chosen = [row for row in rows if mutant.line in row[2]]
         chosen = chosen or [row for row in rows if row[2] & set(min(inside, key=len))]
+    chosen = [row for row in chosen if row[1] < SLOW] or chosen
     return [row[0] for row in chosen], sum(row[1] for row in chosen)
 
 
