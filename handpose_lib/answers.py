@@ -149,28 +149,38 @@ def answer_video(
     name = _free_name(out, file)
     rows: list[dict[str, Any]] = []
     stopped = False
-    with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
-        film = video.VideoWriter(temporary, facts.size, facts.fps)
-        try:
-            # disable=None: a bar on a terminal, nothing in a log.
-            for frame, time in tqdm(video.read_video(file), file.name, len(facts.times), disable=None, leave=False):
-                hands = tracker(frame, time, boxes if not rows else None)
-                rows.append({"frame": len(rows), "time": round(time, 6), "hands": [_plain(hand) for hand in hands]})
-                for hand in hands:
-                    if hand is not None:
-                        video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
-                film.write(frame, time)
-        except KeyboardInterrupt:
-            stopped = True
-        finally:
-            film.close()
-    about = {"video": str(file), "size": facts.size[::-1], "fps": round(facts.fps, 3), "tracker": tracker.to_json()}
-    with atomic_path(out / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(about | {"frames": rows}))
-    _write_table(rows, out / f"{name}.csv")
+    try:
+        with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
+            film = video.VideoWriter(temporary, facts.size, facts.fps)
+            try:
+                # disable=None: a bar on a terminal, nothing in a log.
+                for frame, time in tqdm(video.read_video(file), file.name, len(facts.times), disable=None, leave=False):
+                    hands = tracker(frame, time, boxes if not rows else None)
+                    rows.append({"frame": len(rows), "time": round(time, 6), "hands": [_plain(hand) for hand in hands]})
+                    for hand in hands:
+                        if hand is not None:
+                            video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
+                    film.write(frame, time)
+            except KeyboardInterrupt:
+                stopped = True
+            finally:
+                film.close()
+    finally:
+        if rows:  # whatever became of the film
+            _write_numbers(rows, out / f"{name}.json", file, facts, tracker)
     if stopped:
         raise KeyboardInterrupt(f"stopped: {len(rows)} of {len(facts.times)} frames of {file} are done, see {out}")
     return name, sum(any(row["hands"]) for row in rows)
+
+
+def _write_numbers(
+    rows: list[dict[str, Any]], path: Path, file: Path, facts: video.VideoFacts, tracker: HandsTracker
+) -> None:
+    """The hands of a video as JSON, and as a table beside it."""
+    about = {"video": str(file), "size": facts.size[::-1], "fps": round(facts.fps, 3), "tracker": tracker.to_json()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(about | {"frames": rows}))
+    _write_table(rows, path.with_suffix(".csv"))
 
 
 def _free_name(out: Path, file: Path) -> str:

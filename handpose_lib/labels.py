@@ -109,7 +109,7 @@ def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
     if len(points) < 2:
         return
     at_zero = int((points == 0).all(-1).sum())
-    if at_zero > 1:
+    if at_zero > 2:
         raise ValueError(f"{path}, {hand.entry}: {at_zero} keypoints are at 0, 0: where one is not labelled, say null")
     if (points >= 0).all() and (points <= 1).all():
         raise ValueError(f"{path}, {hand.entry}: its keypoints look like shares of the picture: give them in px")

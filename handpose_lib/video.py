@@ -6,7 +6,9 @@ none that it has; so nothing here rests on what a file says about itself but on 
 """
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
 SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
+MUCH = 1 << 20  # bytes; a disk with less room is full for a film
 FRAME_SECONDS = 1 / 30  # between frames whose stream tells no time
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints are told as one sentence, here
@@ -151,7 +154,7 @@ class VideoWriter:
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
             raise ValueError(f"{path} is no name of a video that can be written: end it in {', '.join(CODECS)}")
-        self.fps, self._size = fps, (size[0] // 2 * 2, size[1] // 2 * 2)
+        self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(
                 str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, self._size[::-1]
@@ -178,9 +181,27 @@ class VideoWriter:
             self._written += 1
 
     def close(self) -> None:
-        """Writes the last picture and ends the file."""
+        """Writes the last picture and ends the file.
+
+        Raises:
+            OSError: not all of it is in the file; OpenCV itself does not say when the disk is full.
+        """
         self._write_until(self._written + 1)
         self._writer.release()
+        found = self._frames_there()
+        if found < self._written:
+            full = shutil.disk_usage(self.path.parent).free < MUCH
+            cause = os.strerror(errno.ENOSPC) if full else "OpenCV does not say why"
+            raise OSError(f"{self.path} holds {found} of {self._written} frames ({cause}): choose another folder")
+
+    def _frames_there(self) -> int:
+        with quiet():
+            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+            found = 0
+            while found < self._written and capture.grab():
+                found += 1
+            capture.release()
+        return found
 
 
 def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, confidence: np.ndarray) -> None:

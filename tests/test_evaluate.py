@@ -154,3 +154,40 @@ def test_errors_by_version_are_in_pixels_of_the_side_that_their_column_names(tin
     shifted = torch.from_numpy(tiny_val.keypoints) + torch.tensor([3.0, 4.0])  # 5 px of the 224 image
     table = make_report(tiny_val, shifted).by_version
     assert np.allclose(table["epe_px224"], 5, atol=1e-4) and np.allclose(table["epe_px128"], 5 * 128 / 224, atol=1e-4)
+
+
+def test_an_answer_without_confidence_is_taken_as_sure(tiny_val: FreiHAND):
+    assert torch.equal(make_report(tiny_val, mean_hand(tiny_val)).confidence, torch.ones(len(tiny_val), 21))
+    unsure = torch.full((len(tiny_val), 21), 0.25)
+    assert torch.equal(make_report(tiny_val, mean_hand(tiny_val), unsure).confidence, unsure)
+
+
+def test_the_curve_is_the_mean_pck_at_each_threshold_and_nothing_is_within_0(tiny_val: FreiHAND):
+    report = make_report(tiny_val, mean_hand(tiny_val))
+    curve = report.pck_curve([0.0, 0.1, 0.3], "diagonal")
+    assert curve.tolist() == [0.0, *(float(report.pck(t, "diagonal").nanmean()) for t in (0.1, 0.3))]
+    assert 0 < curve[1] < curve[2]
+
+
+def test_hidden_joints_are_scored_apart_where_the_set_knows_them(tiny_val: FreiHAND, monkeypatch):
+    with pytest.raises(ValueError, match="does not say which joints are hidden"):
+        _ = make_report(tiny_val, mean_hand(tiny_val)).by_occlusion
+    hidden = np.zeros((len(tiny_val), 21), bool)
+    hidden[:, [4, 8]] = True  # two fingertips
+    monkeypatch.setattr(tiny_val, "occluded", hidden)
+    predictions = torch.from_numpy(tiny_val.keypoints).clone()
+    predictions[:, 4] += 500
+    predictions[:, 12] += 500
+    table = make_report(tiny_val, predictions).by_occlusion
+    count, seen = len(tiny_val), ["pck_0.2_bbox_seen", "count_seen"]
+    assert table.index.tolist() == ["wrist", "palm", "finger joints", "fingertips", "all"]
+    assert table.loc["fingertips", seen].tolist() == pytest.approx([2 / 3, 3 * count])
+    assert table.loc["fingertips", ["pck_0.2_bbox_hidden", "count_hidden"]].tolist() == [0.5, 2 * count]
+    assert table.loc["palm", seen].tolist() == [1.0, 5 * count] and np.isnan(table.loc["palm", "pck_0.2_bbox_hidden"])
+    assert table.loc["all", seen].tolist() == pytest.approx([18 / 19, 19 * count])
+
+
+def test_a_turn_leaves_the_middle_where_it_is():
+    turn = turn_about_middle(90, 2.0, 5)
+    points = warp_keypoints(torch.tensor([[[2.0, 2.0], [3.0, 2.0], [2.0, 0.0]]]), turn)
+    assert torch.allclose(points, torch.tensor([[[2.0, 2.0], [2.0, 4.0], [6.0, 2.0]]]), atol=1e-5)

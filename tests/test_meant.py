@@ -16,6 +16,7 @@ from test_keypoint_folder import write_json
 from trees import make_tree
 
 from handpose_lib import answers, cli, metrics, plots
+from handpose_lib.annotate.store import LabelStore
 from handpose_lib.augment import Augmentation
 from handpose_lib.calibration import fit_calibration, reliability
 from handpose_lib.evaluate import make_report
@@ -144,6 +145,7 @@ def test_drawings_of_an_earlier_answer_are_left_out_wherever_they_lie(tmp_path: 
     cli.main(["predict", str(photographs), *command, "--out", str(photographs / "answers")])
     drawing = photographs / "answers" / "0000_hand.png"
     moved = drawing.rename(photographs / "renamed.png")
+    assert LabelStore(photographs, lambda file: None).names == ["hand.jpg"]
     assert is_drawing(moved) and not is_drawing(photographs / "hand.jpg")
     (photographs / "wave.csv").write_text("frame,time,hand\n")
     (photographs / "wave.json").write_text("{}")

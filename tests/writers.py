@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
 from dots import draw_dots, hand_of_dots
 
-from handpose_lib import runs
+from handpose_lib import export, runs
+from handpose_lib.annotate.store import LabelStore
 from handpose_lib.answers import answer_files, answer_video
 from handpose_lib.cache import cached_arrays, cached_bytes
 from handpose_lib.commands import evaluate as scoring
@@ -134,7 +136,9 @@ def pictures(folder: Path, version: int) -> None:
     for file in files:
         if not file.is_file():
             cv2.imwrite(str(file), draw_dots([HAND.numpy()], (48, 64)))
-    answer_files(files[:version], Answers(version), folder)
+    _, failures = answer_files(files[:version], Answers(version), folder)
+    if failures:
+        raise OSError("; ".join(failures))
 
 
 def film(folder: Path, version: int) -> None:
@@ -148,8 +152,36 @@ def film(folder: Path, version: int) -> None:
     answer_video(file, Answers(version), folder, ".avi")
 
 
+def annotated(folder: Path, version: int) -> None:
+    """`keypoints.json` of `handpose annotate`, of pictures that are there before."""
+    for name in "ab":
+        if not (folder / f"{name}.png").is_file():
+            cv2.imwrite(str(folder / f"{name}.png"), draw_dots([HAND.numpy()], (48, 64)))
+    store = LabelStore(folder, lambda file: pytest.fail("nothing is proposed here"))
+    for number in range(version):
+        store.save(number, {"keypoints": HAND.numpy().round(1).tolist(), "side": "left", "group": "me"})
+
+
+def exported(folder: Path, version: int) -> None:
+    """A graph that `handpose export` writes; neither traced nor compared here."""
+    onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    constant = onnx.helper.make_tensor("c", onnx.TensorProto.FLOAT, [999, 4], np.full(3996, version, np.float32))
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "c"], ["y"])], "g", values[:1], values[1:], [constant]
+    )
+    original, export._compare = export._compare, lambda *_: (0.0, 50.0, 50.0)
+    try:
+        export.export_onnx(network(), folder / "hands.onnx", half=True, graph=onnx.helper.make_model(body))
+    finally:
+        export._compare = original
+
+
 WRITERS: dict[str, Callable[[Path, int], None]] = {
-    each.__name__: each for each in (weights, checkpoint, history, arrays, images, rendered, scores, pictures, film)
+    each.__name__: each
+    for each in (weights, checkpoint, history, arrays, images, rendered, scores, pictures, film, annotated, exported)
 }
 
 
