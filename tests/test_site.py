@@ -171,3 +171,15 @@ def test_a_chapter_in_a_browser_has_its_formulas_typeset_and_asks_nobody_else(si
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390, f"the page is {width} px wide on a telephone"
     page.close()
+
+
+def test_no_page_is_wider_than_a_telephone(site: Path, pages: dict[str, Page], browser):
+    """What is wide scrolls by itself: code, tables, pictures. Names of the API and titles break."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
+    widths = {}
+    for name in pages:
+        page.goto((site / name).as_uri(), wait_until="load")
+        widths[name] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert {name: width for name, width in widths.items() if width > 390} == {}
