@@ -1,7 +1,8 @@
 """Augmentation: one affine map per sample turns image and keypoints together; one colour matrix changes its light.
 
 Everything works on whole batches and on any device. A map is a (2, 3) matrix from *input* to *output* pixels, the
-direction in which keypoints move, as in `framing.py`, which applies them. Told in `notebooks/03_augmentation.ipynb`.
+direction in which keypoints move, as in `framing.py`, which applies them. Explained in
+`notebooks/03_augmentation.ipynb`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Checksums of a data set's files, kept in its folder by whoever wrote them, so that damage is noticed for certain."""
+"""Checksums of a data set's files, kept in its folder by the program that wrote them, so that any damage is noticed."""
 
 import json
 import zlib

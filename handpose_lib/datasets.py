@@ -64,7 +64,7 @@ def open_data(root: str | Path, split: str, share: float = 0.0) -> FreiHAND | Ke
     root = Path(root).expanduser()
     if not holds_labels(root):
         if share:
-            raise ValueError(f"{root} is in FreiHAND's layout, whose pictures are used whole: leave --share out")
+            raise ValueError(f"{root} is in FreiHAND's layout, whose pictures are used whole: leave out --share")
         return FreiHAND(root, split)
     return KeypointFolder(root, split, share)
 

@@ -1,4 +1,4 @@
-"""Fetching FreiHAND: a download that goes on where it broke off, and an unpacking that can be repeated.
+"""Fetching FreiHAND: a download that continues where it stopped, and an unpacking that can be repeated.
 
 The two zips are on the authors' server, 3.7 GB and 0.7 GB. No checksums are published, so what is checked is the
 length that the server announces and the CRC that the zip itself holds for each of its files.
@@ -42,7 +42,7 @@ _DROPPED = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, Conn
 
 
 def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b"") -> Path:
-    """Download `url` to `path`, going on where an earlier attempt broke off; nothing is asked if `path` is there.
+    """Download `url` to `path`, continuing where an earlier attempt stopped; nothing is asked if `path` is there.
 
     What has arrived is kept as `path`.part, beside it `path`.part.json says of which version of the remote file (its
     ETag or Last-Modified, and length). Only the same version is continued; a changed one starts again, and so does

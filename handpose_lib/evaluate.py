@@ -1,6 +1,6 @@
 """From a network and a data set to numbers: predictions, errors, and the per-keypoint accuracy table.
 
-Ground truth is the projected keypoint itself, never one decoded from a target heatmap. Told in
+Ground truth is the projected keypoint itself, never one decoded from a target heatmap. Explained in
 `notebooks/07_per_keypoint_accuracy.ipynb`.
 """
 

@@ -3,7 +3,7 @@
 A `Framing` says which part of a picture the network sees. Training, validation, evaluation and prediction all ask the
 one that travels with the model. It does so by affine maps: (2, 3) matrices from *input* to *output* pixels, the
 direction in which keypoints move. Pixel centres have whole-number coordinates (drawn in `keypoints.py`), so the centre
-of an image of side S is (S - 1) / 2. Told in `notebooks/03_augmentation.ipynb` and `notebooks/08_inference.ipynb`.
+of an image of side S is (S - 1) / 2. Explained in `notebooks/03_augmentation.ipynb` and `notebooks/08_inference.ipynb`.
 """
 
 import dataclasses

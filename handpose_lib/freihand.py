@@ -57,7 +57,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
     Raises:
         FileNotFoundError: the file is not there.
         ValueError: it is damaged, of another size, or turned by an EXIF entry: keypoints are of the stored pixels, and
-            whoever obeys the entry would see another picture.
+            a viewer that follows the entry would show another picture.
     """
     refuse_special(path)
     try:
@@ -129,7 +129,7 @@ class FreiHAND(VisionDataset):
         self.num_hands = len(hands["K"])
         rows = np.asarray(split_rows(self.num_hands, split), dtype=np.int64)
         if not len(rows):
-            raise ValueError(f"{self.root} has {self.num_hands} hands: from 3 on there is a {split} part")
+            raise ValueError(f"{self.root} has {self.num_hands} hands, too few for a {split} part: it takes 3")
         self.versions = _versions_there(self.root / self._part / "rgb", self.num_hands, known, wanted)
 
         blocks = np.array([known.index(version) for version in self.versions], dtype=np.int64)

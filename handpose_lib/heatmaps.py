@@ -1,6 +1,6 @@
 """Keypoints to heatmaps and back, to a fraction of a pixel.
 
-Notebook 02 tells its story. Coordinates are (x, y) in pixels of the map, whole numbers at pixel centres, so pixel
+Explained in notebook 02. Coordinates are (x, y) in pixels of the map, whole numbers at pixel centres, so pixel
 (row, column) = (3, 5) lies at x = 5, y = 3 (drawn in `keypoints.py`). All functions are vectorised over the maps, work
 on every device, and let gradients through where a method has them.
 """

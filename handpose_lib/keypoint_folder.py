@@ -3,7 +3,7 @@
     KeypointFolder("my_hands", split="train")       # keypoints.json, a COCO JSON or a CSV; see `labels.py`
 
 `Trainer`, `evaluate` and `handpose train --root` take it as they take `FreiHAND`: each item is a square of 224 px, the
-whole picture or a part around the hand. Told in `notebooks/10_your_own_hands.ipynb`.
+whole picture or a part around the hand. Explained in `notebooks/10_your_own_hands.ipynb`.
 """
 
 import hashlib

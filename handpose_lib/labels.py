@@ -83,7 +83,7 @@ def _is_our_table(path: Path) -> bool:
 
 
 def read_labels(path: str | Path) -> list[LabelledHand]:
-    """The hands that a file of labels tells of, in its order.
+    """The hands that a file of labels describes, in its order.
 
     Raises:
         FileNotFoundError: the file is not there.
@@ -94,7 +94,7 @@ def read_labels(path: str | Path) -> list[LabelledHand]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text ({error.reason}): give a JSON file or a CSV") from error
+        raise ValueError(f"{path} is not a text file ({error.reason}): give a JSON file or a CSV") from error
     hands = _from_table(path, text) if path.suffix.lower() == ".csv" else _from_json(path, text)
     for hand in hands:
         _refuse_what_cannot_be_meant(path, hand)
@@ -205,7 +205,7 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[LabelledHand]:
             _refuse(path, marked[0], categories)
         return [_coco_hand(path, a, images, categories, orders) for a in whole]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not as COCO's keypoint files are ({error!r}): export it again") from error
+        raise ValueError(f"{path} is not what a COCO keypoint file should be ({error!r}): export it again") from error
 
 
 def _refuse(path: Path, annotation: Mapping[str, Any], categories: Mapping[Any, Mapping[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 A conventional loader decodes a JPEG, warps it and draws 21 heatmaps for each sample, again in every epoch. Here the
 images are decoded and resized once, into a uint8 file that is memory-mapped; a batch is then gathered by index, warped
-with one affine map per sample and recoloured in a few operations. Told in `notebooks/06_gpu_training.ipynb`.
+with one affine map per sample and recoloured in a few operations. Explained in `notebooks/06_gpu_training.ipynb`.
 """
 
 import os

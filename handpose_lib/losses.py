@@ -1,6 +1,6 @@
 """Adaptive Wing loss: a heatmap loss that is lenient on the background and strict on the peak.
 
-Notebook 05 tells its story. Source: Wang, Bo and Fuxin, "Adaptive Wing Loss for Robust Face Alignment via Heatmap
+Explained in notebook 05. Source: Wang, Bo and Fuxin, "Adaptive Wing Loss for Robust Face Alignment via Heatmap
 Regression", ICCV 2019 (equations 2 and 3; section 4.3 for the weight map).
 """
 

@@ -4,7 +4,7 @@ Most of it are results of the forward pass that autograd keeps for the backward 
 c channels on r x r pixels keeps four maps of c x r x r for each sample: what either convolution returns, which its
 batch normalisation asks for again, and what either ReLU returns, which the next layer asks for again. On the way down
 each pooling adds its result and, in eight bytes each, the places of its maxima; on the way up, each block first keeps
-the joined features of 3c channels. A test holds `kept_activations` against what autograd keeps. Told in
+the joined features of 3c channels. A test holds `kept_activations` against what autograd keeps. Explained in
 `notebooks/06_gpu_training.ipynb`.
 """
 

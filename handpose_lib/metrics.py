@@ -1,6 +1,6 @@
 """PCK, AUC, EPE and the swap rate, each with its convention named, and how sure one can be of them.
 
-Notebook 07 tells their story. Every function takes tensors or arrays and computes on the CPU in float64. `visible`
+Explained in notebook 07. Every function takes tensors or arrays and computes on the CPU in float64. `visible`
 (N, K) says which keypoints count (None: all); a keypoint that counts must have finite coordinates in `target`.
 """
 

@@ -88,7 +88,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there") from None
     except Exception as error:
-        raise ValueError(f"{path} is no picture that can be read: save it anew as JPEG or PNG") from error
+        raise ValueError(f"{path} is no picture that can be read: save it again as JPEG or PNG") from error
 
 
 def is_drawing(path: str | Path) -> bool:
@@ -160,8 +160,7 @@ def as_array(entry: Any, name: str) -> np.ndarray:
         entry = entry.transpose(1, 2, 0) if entry.ndim == 3 and entry.shape[0] == 3 else entry
     if not isinstance(entry, np.ndarray):
         raise TypeError(
-            f"{name} is a {type(entry).__name__}: "
-            "give a path, an array (H, W, 3), a tensor (3, H, W) or an image of Pillow's"
+            f"{name} is a {type(entry).__name__}: give a path, an array (H, W, 3), a tensor (3, H, W) or a Pillow image"
         )
     if entry.ndim != 3 or entry.shape[2] != 3 or 0 in entry.shape:
         raise ValueError(f"{name} has the shape {entry.shape}: an RGB array is (H, W, 3), a tensor (3, H, W)")

@@ -6,7 +6,7 @@
 One hand per picture is expected, anywhere in it and turned any way. A small network, the finder, looks at the whole
 picture and says roughly where the hand is and where it points; the large one then looks at a square around it, turned
 until the fingers point up, as it saw most hands in training. Where there is no finder, or what it found does not look
-like a hand, the large network looks at the whole picture itself, in all four quarter turns. Told in
+like a hand, the large network looks at the whole picture itself, in all four quarter turns. Explained in
 `notebooks/08_inference.ipynb`.
 """
 

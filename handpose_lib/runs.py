@@ -53,7 +53,7 @@ def only_one(folder: Path) -> Iterator[None]:
         if "another process holds" not in str(error):
             raise
         raise ValueError(
-            f"another training is at work in {folder}: wait until it is done, stop it, or give another --out"
+            f"another training is running in {folder}: wait until it is done, stop it, or give another --out"
         ) from error
 
 
@@ -189,7 +189,7 @@ def read_history(path: str | Path) -> list[HistoryRow]:
 
 
 def finished_epochs(folder: Path) -> int:
-    """How many epochs a run's history tells of; 0 where it can't be read."""
+    """How many epochs a run's history holds; 0 where it can't be read."""
     try:
         return len(read_history(folder / "history.csv"))
     except ValueError:
@@ -210,7 +210,7 @@ def following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], No
 
 @contextmanager
 def stop_signal() -> Iterator[list[int]]:
-    """A list that is filled when the process is asked to stop, so that the step at work can end first."""
+    """A list that is filled when the process is asked to stop, so that the current step can end first."""
     received: list[int] = []
     previous = {}
     for number in (signal.SIGINT, signal.SIGTERM):

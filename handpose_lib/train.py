@@ -1,7 +1,7 @@
 """Training: a loop that can be stopped anywhere and goes on exactly, and a history in a CSV.
 
 `handpose train` runs it in one process, `torchrun --nproc_per_node=N -m handpose_lib.cli train` in N, one per device.
-Told in `notebooks/06_gpu_training.ipynb`.
+Explained in `notebooks/06_gpu_training.ipynb`.
 """
 
 import math
@@ -134,7 +134,7 @@ class Trainer:
     def run(self, progress: bool = True, until_step: int | None = None) -> "Trainer":
         """Train to the end, or until so many steps were taken in all, and save a checkpoint.
 
-        Ctrl-C and SIGTERM let the step at work finish, save a checkpoint and then stop the program.
+        Ctrl-C and SIGTERM let the current step finish, save a checkpoint and then stop the program.
 
         Raises:
             FloatingPointError: a loss is not a number.

@@ -66,7 +66,7 @@ def check_tensors(tensors: Mapping[str, Tensor], checksum: int | None = None) ->
 
 
 def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
-    """The framing that a header tells of.
+    """The framing that a header describes.
 
     Args:
         header: of a file with weights; older ones have the framing's fields among the others.

@@ -1,7 +1,7 @@
 """Videos in and out: frames with the stream's own times, a film with the skeleton drawn in.
 
 OpenCV brings what decodes H.264, VP8, VP9, MPEG-4 and Motion JPEG. It opens AV1 and then has no frame of it; those
-frames come through PyAV where that is installed. A browser's recording tells a wrong number of frames per second, and
+frames come through PyAV where that is installed. A browser's recording states a wrong number of frames per second, and
 none that it has; so nothing here rests on what a file says about itself but on the time of each frame.
 """
 
@@ -22,7 +22,7 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
 SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
 MUCH = 1 << 20  # bytes; a disk with less room is full for a film
-FRAME_SECONDS = 1 / 30  # between frames whose stream tells no time
+FRAME_SECONDS = 1 / 30  # between frames whose stream gives no time
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints are told as one sentence, here
 
@@ -101,7 +101,7 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
     try:
         import av
     except ImportError:
-        todo = f"install PyAV (`pip install av`), or {todo}" if codec else "play it to see, and save it anew"
+        todo = f"install PyAV (`pip install av`), or {todo}" if codec else "play it to check, and save it again"
         raise ValueError(f"OpenCV decodes no frame of {path} ({what}): {todo}") from None
     count = 0
     try:
@@ -114,7 +114,7 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
         if not count:
             raise ValueError(f"neither OpenCV nor PyAV decodes a frame of {path} ({error}; {what}): {todo}") from error
     if not count:
-        raise ValueError(f"{path} has no frames: play it to see, and save it anew")
+        raise ValueError(f"{path} has no frames: play it to check, and save it again")
 
 
 def _rising(frames: Iterable[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, float]]:
@@ -153,7 +153,7 @@ class VideoWriter:
         path = Path(path)
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
-            raise ValueError(f"{path} is no name of a video that can be written: end it in {', '.join(CODECS)}")
+            raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(

@@ -99,7 +99,7 @@ def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -
 
 
 def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The network that a header tells of, with these tensors in it; ValueError where they do not fit each other."""
+    """The network that a header describes, with these tensors in it; ValueError where they do not fit each other."""
     kind = header.get("network", "UNet2DHandPose")  # older files hold a U-Net and do not say so
     if kind not in NETWORKS:
         raise ValueError(f"network is {kind!r}, it must be one of {', '.join(NETWORKS)}")

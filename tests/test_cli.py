@@ -101,7 +101,7 @@ def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path
     weights = str(tmp_path / "run" / "best.safetensors")
     with pytest.raises(SystemExit):
         main([*command, "--resume", "--start-from", weights])
-    assert "leave --start-from out" in capsys.readouterr().err
+    assert "leave out --start-from" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "--root", str(tiny_root), "--start-from", weights, *SMALL])
     assert "--start-from needs --out" in capsys.readouterr().err

@@ -272,7 +272,7 @@ def test_an_unknown_split_is_an_error_that_lists_the_known_ones(tree):
 def test_a_part_that_two_hands_do_not_have_is_an_error(tmp_path):
     root = make_tree(tmp_path / "two", hands=2)
     assert len(FreiHAND(root)) == 8
-    with pytest.raises(ValueError, match=r"2 hands: from 3 on there is a val part"):
+    with pytest.raises(ValueError, match=r"2 hands, too few for a val part: it takes 3"):
         FreiHAND(root, "val")
 
 

@@ -375,7 +375,7 @@ def test_a_path_says_which_kind_of_data_set_it_is(folder: Path, tmp_path: Path):
     tree = make_tree(tmp_path / "tree", 4)
     assert isinstance(open_data(tree, "train"), FreiHAND)
     assert isinstance(open_data(folder, "train"), KeypointFolder)
-    with pytest.raises(ValueError, match=r"FreiHAND's layout.*leave --share out"):
+    with pytest.raises(ValueError, match=r"FreiHAND's layout.*leave out --share"):
         open_data(tree, "train", 0.4)
 
 

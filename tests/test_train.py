@@ -517,7 +517,7 @@ def test_a_second_training_in_the_same_folder_is_refused(tiny_root, tiny_train, 
 
     outer.train_step = step
     outer.run(progress=False)
-    assert f"another training is at work in {tmp_path / 'run'}" in str(said[0].value)
+    assert f"another training is running in {tmp_path / 'run'}" in str(said[0].value)
     assert inner.step == 0
 
 

@@ -90,7 +90,7 @@ def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     """Train as the options say; started by torchrun, together with the other processes."""
     if options.resume and options.start_from:
-        raise ValueError("--resume goes on with the run's own weights: leave --start-from out")
+        raise ValueError("--resume continues with the run's own weights: leave out --start-from")
     if options.start_from and not options.out:
         raise ValueError(
             "--start-from needs --out: a run's own folder is for a network that begins with random weights"

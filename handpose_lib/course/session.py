@@ -104,4 +104,4 @@ def _notes(course: Course, chapter: int, chosen: bool) -> Iterator[str]:
         if on_colab():
             yield CHOOSE_GPU
     if course.preset == "full" and course.data != "FreiHAND":
-        yield "rendered hands, since FreiHAND is not here: chapter 00 tells how to get it"
+        yield "rendered hands, since FreiHAND is not here: chapter 00 says how to get it"

@@ -4,7 +4,7 @@
 
 Every row sees the same number of samples of the same hands, with three seeds. It is scored on rendered hands that it
 never saw (the bundled sample, with nothing left out), and on the labelled photographs that are at hand. Rows that are
-in the file already are not run again. Told in `notebooks/09_synthetic_to_real.ipynb`.
+in the file already are not run again. Explained in `notebooks/09_synthetic_to_real.ipynb`.
 """
 
 import argparse

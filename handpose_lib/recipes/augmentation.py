@@ -4,7 +4,7 @@
 
 All runs see the same hands of the bundled sample in the same order, for equal steps at equal rates; what differs is
 whether each batch is moved and recoloured at random, and the seed. Each is scored on the hands that it trained on and
-on others. Runs that are in the file already are not done again. Told in `notebooks/03_augmentation.ipynb`.
+on others. Runs that are in the file already are not done again. Explained in `notebooks/03_augmentation.ipynb`.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 Two experiments on the bundled sample, as the chapter describes them: four hands by heart from noisy first maps, and 256
 hands from empty ones, scored on 80 others. All runs of one experiment and length take equal steps at equal rates; only
-the loss and the seed differ. Runs that are in the file already are not done again. Told in
+the loss and the seed differ. Runs that are in the file already are not done again. Explained in
 `notebooks/05_adaptive_wing_loss.ipynb`.
 """
 

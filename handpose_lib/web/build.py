@@ -68,7 +68,7 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
     predictor = HandPosePredictor.from_pretrained(path)
     if not predictor.framing.crop:
         raise ValueError(
-            f"{path} holds a network of whole pictures: the page needs one that crops, such as the bundled"
+            f"{path} holds a network for whole pictures: the page needs one that crops, such as the bundled"
         )
     folder.mkdir(parents=True)
     networks = {"landmark": _write_network(folder, "landmark", predictor, eight_bit)}
