@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: course test fuzz test-colab test-lowest rehearsal reproduce lab notebooks figures web site lint format clean help
+.PHONY: course test fuzz mutants test-colab test-lowest rehearsal reproduce lab notebooks figures web site lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-colab, make test-lowest  run all chapters with Colab's versions, and with the lowest allowed ones"
 	@echo "make rehearsal  walk the road of FreiHAND on Colab without either: all chapters, a kill, a resume"
 	@echo "make fuzz       set up, ten times as many damaged files as make test tries (FIRST=seed)"
+	@echo "make mutants    set up, put small faults into the library and see which the tests notice (hours; MODULES=\"loader\")"
 	@echo "make reproduce  set up, train the full preset on FreiHAND (resumes), write its per-keypoint table and plot"
 	@echo "make lab        set up, open JupyterLab on notebooks/"
 	@echo "make notebooks  run the notebooks and store their outputs (CHAPTER=05 for one)"
@@ -62,6 +63,13 @@ rehearsal: $(SETUP)
 	$(BIN)/python benchmarks/rehearsal.py
 fuzz: $(SETUP)
 	HANDPOSE_FUZZ=2000 HANDPOSE_FUZZ_SEED=$(or $(FIRST),10000) $(BIN)/pytest tests/test_fuzz.py --numprocesses 2 -q
+
+# A seeded sample of faults per module, then the sabotages; writes the tables in CONTRIBUTING.md.
+mutants: $(SETUP)
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[mutants]'
+	$(BIN)/python benchmarks/mutants.py run $(if $(MODULES),--modules $(MODULES))
+	$(BIN)/python benchmarks/sabotages.py
+	$(BIN)/python benchmarks/tried.py
 
 reproduce: $(SETUP)
 	$(BIN)/handpose reproduce

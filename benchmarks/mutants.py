@@ -54,7 +54,8 @@ ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"Bit
 SHIFTS = {"LShift", "RShift"}
 HEAVY = (  # imported once, before all children
     "torch", "torchvision.tv_tensors", "torchvision.datasets", "torchvision.transforms.v2", "cv2", "pandas", "scipy",
-    "matplotlib.pyplot", "seaborn", "hypothesis", "safetensors.torch", "simplejpeg", "PIL.Image", "pytest",
+    "matplotlib.pyplot", "seaborn", "hypothesis", "safetensors.torch", "simplejpeg", "PIL.Image", "pytest", "pdb",
+    "tomllib", "filelock", "platformdirs", "tqdm", "torch.distributed", "torch.nn.parallel", "torch.optim.swa_utils",
 )  # fmt: skip
 
 
@@ -166,11 +167,12 @@ class Copy:
             os.dup2(output, 1), os.dup2(output, 2)
             sys.path.insert(0, str(self.folder))
             os.environ["PYTHONPATH"] = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # or each child would import Jupyter
             sys.dont_write_bytecode = not keep_bytecode
             import pytest
 
             basetemp = self.folder / "temporary"
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={basetemp}"]
+            options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={basetemp}"]
             code = int(pytest.main([*options, *tests], plugins=plugins))
             sys.stdout.flush()
             os._exit(code)
@@ -341,12 +343,11 @@ def table() -> str:
     return head + "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def write_table(page: Path = ROOT / "CONTRIBUTING.md") -> None:
-    """Puts the table between its markers in CONTRIBUTING."""
+def put_table(name: str, table: str, page: Path = ROOT / "CONTRIBUTING.md") -> None:
+    """Puts a table between its markers in CONTRIBUTING."""
     text = page.read_text(encoding="utf-8")
-    marks = "<!-- table: mutants -->", "<!-- /table -->"
-    text = re.sub(f"({marks[0]}\n).*?({marks[1]})", lambda m: f"{m[1]}{table()}\n{m[2]}", text, flags=re.DOTALL)
-    page.write_text(text, encoding="utf-8")
+    marks = re.compile(f"(<!-- table: {name} -->\\n).*?(<!-- /table -->)", re.DOTALL)
+    page.write_text(marks.sub(lambda m: f"{m[1]}{table}\n{m[2]}", text), encoding="utf-8")
 
 
 def main() -> None:
@@ -361,7 +362,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "run":
         run(arguments.modules, arguments.count, arguments.seed, arguments.timeout, not arguments.again)
-    write_table()
+    put_table("mutants", table())
 
 
 if __name__ == "__main__":
