@@ -107,10 +107,11 @@ def recall(runs: str | Path | None = None) -> dict[str, Any]:
 
 
 def get_data(chosen: dict[str, Any], progress: bool = True) -> None:
-    """Fetch FreiHAND to this machine's disk, if it was chosen and is not there; goes on where it broke off.
+    """Fetch FreiHAND to this machine's disk, if it was chosen and is not there; continues where it stopped.
 
     Raises:
-        As `fetch_freihand` does; PermissionError where the terms were not accepted.
+        PermissionError: the terms were not accepted.
+        OSError, ValueError: as `fetch_freihand`.
     """
     root = chosen["freihand"]
     if not root:
