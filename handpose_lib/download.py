@@ -75,6 +75,7 @@ def download(url: str, path: str | Path, progress: bool = True, magic: bytes = b
                 most = max(most, size)
                 if failures >= ATTEMPTS:
                     kept = f"{part} keeps the {size:,} bytes that arrived; run it again to go on from there"
+                    kept = kept if size else "nothing has arrived; is this machine online? Then try again later"
                     raise ConnectionError(f"{url} broke off {failures} times in a row ({error}): {kept}") from error
                 pause = BACK_OFF * 2**failures
                 if progress:

@@ -119,13 +119,16 @@ def test_freihand_does_not_belong_on_a_drive(on_colab: Path):
         choose("full", freihand=on_colab / "FreiHAND", accept_terms=True)
 
 
-def test_zips_on_the_drive_are_unpacked_on_the_machine(on_colab: Path, monkeypatch):
+def test_zips_on_the_drive_are_unpacked_on_the_machine_and_one_that_is_gone_is_named(on_colab, monkeypatch, capsys):
     asked = {}
     monkeypatch.setattr(choices, "fetch_freihand", lambda root, **options: asked.update(options))
     on_colab.mkdir(parents=True)
     (on_colab / "a.zip").write_bytes(b"")
     get_data(choose("full", freihand=True, accept_terms=True, zips=[on_colab / "a.zip", on_colab / "gone.zip"]))
     assert asked["zips"] == [str(on_colab / "a.zip")] and asked["keep_zip"]
+    assert f"{on_colab / 'gone.zip'} is not there, the others are taken" in capsys.readouterr().out
+    get_data(choose("full", freihand=True, accept_terms=True, zips=[on_colab / "gone.zip"]))
+    assert asked["zips"] == [] and "gone.zip is not there, FreiHAND is downloaded instead" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"preset": "full"}'])

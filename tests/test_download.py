@@ -136,6 +136,13 @@ def test_a_second_run_continues_what_the_first_left(server, tmp_path, monkeypatc
     assert server.requests[-1][2] == "bytes=100000-"
 
 
+def test_without_a_connection_nothing_is_said_to_have_been_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACK_OFF", 0.0)
+    with pytest.raises(ConnectionError, match=r"a\.bin broke off .* nothing has arrived; is this machine online\?"):
+        download("http://127.0.0.1:9/a.bin", tmp_path / "a.bin", progress=False)  # where nobody answers
+    assert not (tmp_path / "a.bin.part").exists()
+
+
 def test_a_part_that_was_whole_but_not_renamed_is_taken_as_it_is(server, tmp_path):
     get(server, tmp_path)
     (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")

@@ -120,6 +120,9 @@ def get_data(chosen: dict[str, Any], progress: bool = True) -> None:
         print(f"FreiHAND is there: {root}")
     else:
         zips = [path for path in chosen["zips"] if Path(path).expanduser().is_file()]
+        for path in [path for path in chosen["zips"] if path not in zips]:
+            otherwise = "the others are taken" if zips else "FreiHAND is downloaded instead"
+            print(f"{path} is not there, {otherwise}: stop this cell if the path is wrong or your Drive isn't mounted")
         fetch_freihand(root, accept_terms=chosen["accept_terms"], keep_zip=bool(zips), progress=progress, zips=zips)
 
 
