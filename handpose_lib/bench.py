@@ -1,7 +1,8 @@
 """`handpose bench`: what the data path, the loss and the step cost, as ratios from one run on one machine.
 
 Each row divides two times (or sizes) that were measured in turn, a few times over; its spread is the middle half of the
-ratios so found. On a GPU the network is the course's full one, on a CPU a narrow one.
+ratios so found. On a GPU the network is the course's full one, on a CPU a narrow one. The README says "not measured" of
+a GPU until `handpose bench --json figures/bench_gpu.json` has run on a machine that has one.
 """
 
 import json

@@ -56,6 +56,8 @@ def test_full_trains_on_a_t4_with_freihand_on_the_gpu():
     size = (settings.width, settings.depth, settings.framing.image_size)
     parts = training_memory(*size, settings.batch_size, parameters, images)
     assert parts["total"] <= T4, parts
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"a training step takes {parts['total'] / 1e9:.1f} GB by the arithmetic" in readme
     assert largest_batch(T4 - parts["decoded images"], *size, parameters) == settings.batch_size
     # In 32 bits, as the textbook would, and with its loss, that batch does not fit.
     assert training_memory(*size, settings.batch_size, parameters, images, half=False)["total"] > T4
@@ -64,7 +66,9 @@ def test_full_trains_on_a_t4_with_freihand_on_the_gpu():
 def test_full_gets_by_with_the_memory_of_a_free_colab_machine():
     """Peaks that were measured on a tree of FreiHAND's size, pages of mapped files included; the batch was smaller."""
     stages = json.loads((ROOT / "figures" / "full_proof.json").read_text(encoding="utf-8"))["stages"]
-    assert max(row["peak_mb"] for row in stages) < 12_000
+    highest = max(row["peak_mb"] for row in stages)
+    assert highest < 12_000
+    assert f"a stage took {highest / 1e3:.1f} GB" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert max(row["own_mb_after"] for row in stages) < 6_000
 
 
