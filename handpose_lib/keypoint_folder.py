@@ -90,6 +90,11 @@ class KeypointFolder(VisionDataset):
                 f"the first is {first}",
                 stacklevel=2,
             )
+        if not usable.any():
+            raise ValueError(
+                f"{self.labels}: no hand has {FEWEST} labelled keypoints on its picture: label more, or look whether "
+                "the labels were made for pictures of another size"
+            )
         names = self._groups(hands, files)
         rows = np.array([row for row in self._rows_of(names) if usable[row]], dtype=np.int64)
         if not len(rows):

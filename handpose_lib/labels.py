@@ -17,7 +17,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
 def _from_json(path: Path, text: str) -> list[LabelledHand]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): write it anew") from error
     if isinstance(content, list):
         return [_hand(path, f"entry {number}", entry) for number, entry in enumerate(content)]
@@ -151,7 +152,9 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
         if point is not None and len(row) not in (2, 3):
             raise ValueError(f"{path}, {where}: {keypoint} must be [x, y] or null, it is {point!r}")
     keypoints = _points(path, where, [_row(path, where, row) for row in rows])
-    return LabelledHand(entry["file"], keypoints, _side(path, where, entry.get("side")), _text(group), where)
+    return LabelledHand(
+        entry["file"], keypoints, _side(path, where, entry.get("side")), _text(path, where, group), where
+    )
 
 
 def _row(path: Path, where: str, values: Sequence[Any]) -> tuple[Any, Any]:
@@ -164,15 +167,16 @@ def _row(path: Path, where: str, values: Sequence[Any]) -> tuple[Any, Any]:
     return (None, None) if not values or (len(values) == 3 and not values[2]) else (values[0], values[1])
 
 
-def _points(path: Path, where: str, pairs: Iterable[tuple[Any, Any]]) -> np.ndarray:
-    """Keypoints (21, 2) of pairs of numbers, NaN where one is None, NaN or empty."""
+def _points(path: Path, where: str, pairs: Iterable[tuple[Any, Any]], text: bool = False) -> np.ndarray:
+    """Keypoints (21, 2) of pairs of numbers, NaN where one is None, NaN or empty; numbers as `text`, as in a CSV."""
     keypoints = np.full((COUNT, 2), np.nan)
     for k, pair in enumerate(pairs):
         try:
-            x, y = (math.nan if value in (None, "") or isinstance(value, bool) else float(value) for value in pair)
-        except (TypeError, ValueError):
+            x, y = (math.nan if value in (None, "") else float(value) for value in pair)
+        except (TypeError, ValueError, OverflowError):
             x = y = math.inf
-        if math.isinf(x) or math.isinf(y):
+        odd = not text and any(isinstance(value, str | bool) for value in pair)
+        if odd or math.isinf(x) or math.isinf(y):
             raise ValueError(f"{path}, {where}: {KEYPOINT_NAMES[k]} must be two numbers, it is {list(pair)!r}")
         if not (math.isnan(x) or math.isnan(y)):
             keypoints[k] = x, y
@@ -180,13 +184,15 @@ def _points(path: Path, where: str, pairs: Iterable[tuple[Any, Any]]) -> np.ndar
 
 
 def _side(path: Path, where: str, value: Any) -> str | None:
-    side = _text(value)
+    side = _text(path, where, value)
     if side is not None and side.lower() not in SIDES:
         raise ValueError(f"{path}, {where}: side must be left or right, or be left out; it is {value!r}")
     return side and side.lower()
 
 
-def _text(value: Any) -> str | None:
+def _text(path: Path, where: str, value: Any) -> str | None:
+    if isinstance(value, list | dict):
+        raise ValueError(f"{path}, {where}: side and group must be text or a number, not {value!r}")
     return None if value is None or str(value).strip() == "" else str(value).strip()
 
 
@@ -197,6 +203,9 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[LabelledHand]:
     """The hands of a COCO file; what has no keypoints, such as a box, is passed over."""
     try:
         images = {image["id"]: image for image in content["images"]}
+        if len(images) < len(content["images"]):
+            twice = Counter(image["id"] for image in content["images"]).most_common(1)[0][0]
+            raise ValueError(f"{path}: several images have the id {twice!r}, so nobody knows whose labels are whose")
         categories = {kind["id"]: kind for kind in content.get("categories") or []}
         marked = [a for a in content["annotations"] if a.get("keypoints")]
         orders = {number: _order(path, kind) for number, kind in categories.items() if _names(kind)}
@@ -276,7 +285,7 @@ def _coco_hand(
     named = [side for side in SIDES if re.search(rf"(^|[^a-z]){side}", kind)]
     side = _first((annotation, extra), ("side", "hand_type", "hand_side", "handedness")) or (named or [None])[0]
     group = _first((annotation, extra, image), ("group", "person", "subject", "video", "video_id"))
-    return LabelledHand(image["file_name"], keypoints, _side(path, where, side), _text(group), where)
+    return LabelledHand(image["file_name"], keypoints, _side(path, where, side), _text(path, where, group), where)
 
 
 def _first(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
@@ -295,17 +304,38 @@ def _from_table(path: Path, text: str) -> list[LabelledHand]:
         )
     columns = [f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy"]
     missing = [name for name in ("file", *columns) if name not in (reader.fieldnames or ())]
+    if missing and len(reader.fieldnames or ()) == 1 and ";" in reader.fieldnames[0]:
+        raise ValueError(f"{path} has its cells separated by semicolons: save it with commas, and numbers with points")
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} columns, {', '.join(missing[:3])} among them: its first line must name file, "
             "wrist_x, wrist_y, thumb_cmc_x and so on"
         )
     hands = []
-    for row in reader:
+    for row in _whole_rows(path, reader):
         where = f"line {reader.line_num} ({row['file']})"
         if not row["file"]:
             raise ValueError(f"{path}, line {reader.line_num}: it names no file")
         pairs = [(row[f"{name}_x"], row[f"{name}_y"]) for name in KEYPOINT_NAMES]
         side = _side(path, where, row.get("side"))
-        hands.append(LabelledHand(row["file"], _points(path, where, pairs), side, _text(row.get("group")), where))
+        hands.append(
+            LabelledHand(
+                row["file"], _points(path, where, pairs, text=True), side, _text(path, where, row.get("group")), where
+            )
+        )
     return hands
+
+
+def _whole_rows(path: Path, reader: csv.DictReader) -> Iterator[dict[str, str]]:
+    """The lines of a table; ValueError for one with fewer or more cells than the first, as a decimal comma makes."""
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                count = sum(len(cell) if isinstance(cell, list) else cell is not None for cell in row.values())
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: it has {count} cells and the first line has "
+                    f"{len(reader.fieldnames)}: write numbers with points, and nothing into a cell that is not known"
+                )
+            yield row
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num} is no line of a table ({error}): write it anew") from error

@@ -63,7 +63,10 @@ def read_reduced(path: str | Path, longest: int | None = LARGE) -> tuple[np.ndar
             image.getexif()[ORIENTATION] = turn
             factors = width / image.size[0], height / image.size[1]
         else:
+            deep = _has_16_bits(image, data)
             image, factors = to_rgb(image), (1.0, 1.0)
+            if deep and max(high for _, high in image.getextrema()) < DARKEST >> 8:
+                raise ValueError("it has 16 bits per colour but uses few of them, so it would be black")
         turned = ImageOps.exif_transpose(image)
     except Exception as error:  # what decoders raise for a damaged file is anything from SyntaxError to MemoryError
         known = not isinstance(error, Image.UnidentifiedImageError)
@@ -97,6 +100,13 @@ def is_drawing(path: str | Path) -> bool:
         return False
     with Path(path).open("rb") as file:
         return b"tEXtSoftware\0" + DRAWN_BY.encode() in file.read(1024)  # it stands before the pixels
+
+
+def _has_16_bits(image: Image.Image, data: bytes) -> bool:
+    """Whether a picture in colour has 16 bits per colour, of which Pillow reads the upper 8."""
+    if image.format == "PNG":
+        return data[24] == 16
+    return image.format == "TIFF" and image.tag_v2.get(258, (8,))[0] == 16
 
 
 def _bytes_of(path: str | Path) -> bytes:

@@ -96,6 +96,9 @@ LABELS = {
     "zeros for what is not labelled": ([*HAND[:18], [0, 0], [0, 0], [0, 0]], "3 keypoints are at 0, 0"),
     "all in one place": ([[7, 8]] * 21, "21 keypoints are all in one place"),
     "a depth": ([[x, y, 0.4] for x, y in HAND], "the third number of a keypoint is its visibility, .* not 0.4"),
+    "true and false": ([[True, False]] * 21, r"wrist must be two numbers, it is \[True, False\]"),
+    "numbers as text": ([["10", "20"]] * 21, "wrist must be two numbers"),
+    "a number beyond all numbers": ([[10**400, 1]] * 21, "wrist must be two numbers"),
     "a depth that is negative": ([[x, y, -1] for x, y in HAND], "is its visibility, .* not -1"),
 }
 
@@ -109,6 +112,34 @@ def test_labels_that_cannot_be_meant_are_named_with_their_entry(case: str, tmp_p
         read_labels(path)
 
 
+COLUMNS = ["file", *(f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy")]
+LINE = ["a.jpg", *(str(value) for point in HAND for value in point)]
+FILES = {
+    "a list in lists without end": ("a.json", "[" * 100_000, "is no JSON"),
+    "several images of one number": (
+        "a.json",
+        json.dumps({"images": [{"id": 7, "file_name": name} for name in "ab"], "annotations": []}),
+        "several images have the id 7",
+    ),
+    "a group of groups": (
+        "a.json", json.dumps([{"file": "a.jpg", "keypoints": HAND, "group": ["a"]}]), r"text or a number, not \['a'\]"
+    ),
+    "semicolons": ("a.csv", ";".join(COLUMNS), "separated by semicolons"),
+    "a line that is too short": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE[:-2])}\n", "line 2: it has 41 cells"),
+    "decimal commas": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE).replace('.', ',')}\n", "line 2: it has"),
+    "a cell without end": ("a.csv", f"{','.join(COLUMNS)}\n{'x' * 200_000}\n", "line 1 is no line of a table"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_of_labels_that_cannot_be_meant_is_named(case: str, tmp_path: Path):
+    name, text, words = FILES[case]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name}.*{words}") as caught:
+        read_labels(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
 def test_few_labelled_keypoints_may_lie_anywhere(tmp_path: Path):
     gaps: list = [None] * 20
     path = write_json(tmp_path / "keypoints.json", [{"file": "a.jpg", "keypoints": [[0, 0], *gaps]}])
@@ -116,9 +147,7 @@ def test_few_labelled_keypoints_may_lie_anywhere(tmp_path: Path):
 
 
 def test_what_commands_leave_in_a_folder_is_not_taken_for_its_labels(tmp_path: Path):
-    header = ["file", *(f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy")]
-    line = ["a.jpg", *(str(value) for point in HAND for value in point)]
-    (tmp_path / "mine.csv").write_text(f"{','.join(header)}\n{','.join(line)}\n")
+    (tmp_path / "mine.csv").write_text(f"{','.join(COLUMNS)}\n{','.join(LINE)}\n")
     (tmp_path / "history.csv").write_text("epoch,step,seconds\n1,2,3\n")
     (tmp_path / "per_keypoint_test.csv").write_text("keypoint,group,pck_0.2_bbox\nwrist,wrist,1.0\n")
     (tmp_path / "film.csv").write_text("frame,time,hand,wrist_x\n0,0,0,5\n")
@@ -206,3 +235,14 @@ def test_a_picture_whose_16_bits_hold_fewer_is_refused_and_not_black(tmp_path: P
         read_picture(tmp_path / "deep.png")
     cv2.imwrite(str(tmp_path / "deep.png"), values * (65535 // highest))
     assert read_picture(tmp_path / "deep.png").max() >= 254
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_a_colour_picture_whose_16_bits_hold_8_is_refused_and_not_black(tmp_path: Path, ending: str):
+    colours = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint16)
+    path = tmp_path / f"deep.{ending}"
+    cv2.imwrite(str(path), colours)
+    with pytest.raises(ValueError, match=rf"deep\.{ending} can't be read .*so it would be black"):
+        read_picture(path)
+    cv2.imwrite(str(path), colours * 257)
+    assert np.array_equal(read_picture(path), colours[..., ::-1])
