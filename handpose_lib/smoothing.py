@@ -85,27 +85,30 @@ def _share(cutoff: Tensor | float, step: float) -> Tensor | float:
     return 1 - 1 / (1 + 2 * math.pi * cutoff * step)
 
 
-def _check_films(found: Tensor, truth: Tensor) -> None:
-    if found.shape != truth.shape or found.ndim != 3 or len(found) < 2:
+def _check_films(found: Tensor, truth: Tensor, fewest: int = 2) -> None:
+    if found.shape != truth.shape or found.ndim != 3 or len(found) < fewest:
         raise ValueError(
-            f"found and truth must both be (T, K, 2) with T of at least 2, not {tuple(found.shape)} and "
+            f"found and truth must both be (T, K, 2) with T of at least {fewest}, not {tuple(found.shape)} and "
             f"{tuple(truth.shape)}"
         )
 
 
 def jitter(found: Tensor, truth: Tensor) -> float:
-    """How much the error changes from one frame to the next: the mean over frames and keypoints, px.
+    """How much the answers tremble: the mean distance of an error from the middle of those before and after it, px.
 
-    A steady error of any size is no jitter; an answer that trembles around the truth is.
+    A steady error of any size is no jitter, nor is one that grows or shrinks evenly, such as that of an answer that
+    trails behind: see `lag`. This is half of the acceleration error by which others judge filters for poses, such as
+    Zeng et al., "SmoothNet", ECCV 2022.
 
     Args:
-        found, truth: (T, K, 2) in px, T of at least 2.
+        found, truth: (T, K, 2) in px, T of at least 3.
 
     Raises:
-        ValueError: shapes that differ, or fewer than two frames.
+        ValueError: shapes that differ, or fewer than three frames.
     """
-    _check_films(found, truth)
-    return float((found - truth).diff(dim=0).norm(dim=-1).mean())
+    _check_films(found, truth, fewest=3)
+    error = found - truth
+    return float((error[1:-1] - (error[:-2] + error[2:]) / 2).norm(dim=-1).mean())
 
 
 def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> float:

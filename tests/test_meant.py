@@ -61,7 +61,7 @@ ARGUMENTS = {
     ),
     "a hand of infinite length": (lambda: OneEuro()(FILM[0], 0.0, math.inf), r"length \(inf\) must be finite"),
     "a frame at no time": (lambda: Clock()(math.nan), "the time of a frame is nan"),
-    "jitter of one frame": (lambda: jitter(FILM[:1], FILM[:1]), "T of at least 2"),
+    "jitter of two frames": (lambda: jitter(FILM[:2], FILM[:2]), "T of at least 3"),
     "jitter of other frames": (lambda: jitter(FILM, FILM[:5]), "must both be"),
     "a lag of one frame": (lambda: lag(FILM[:1], FILM[:1], torch.zeros(1)), "T of at least 2"),
     "times that fall": (lambda: lag(FILM, FILM, torch.arange(9.0).flip(0)), "times must be"),

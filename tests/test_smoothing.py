@@ -66,6 +66,7 @@ def test_jitter_and_lag_of_known_answers():
     truth = torch.zeros(90, 1, 2)
     truth[:, 0, 0] = 20 * torch.sin(3 * TIMES)
     assert jitter(truth + 7, truth) < 1e-5
+    assert jitter(truth + TIMES[:, None, None], truth) < 1e-5  # an error that grows evenly
     swinging = truth.clone()
     swinging[::2, 0, 1] += 2
     assert jitter(swinging, truth) == pytest.approx(2)

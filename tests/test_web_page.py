@@ -1,6 +1,7 @@
 """The page in a browser: it answers what the Python predictor answers, follows a camera, and talks to nobody."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from handpose_lib.bench import processor_name
 from handpose_lib.export import example_squares
 from handpose_lib.framing import Framing, crop_matrices, cut
 from handpose_lib.freihand import FreiHAND
@@ -35,9 +37,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--force-color-profile=srgb")  # fmt: skip
+FIGURES = os.environ.get("HANDPOSE_WEB_FIGURES")
 PACKAGE = Path(os.environ.get("HANDPOSE_WEB_RUNTIME") or user_cache() / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz")
 PATIENCE = 120_000  # ms, on a machine that does something else too
-HANDS = (1, 2, 3)  # seeds of the clips that the camera's film is made of
+HANDS = (1, 2, 3)[: 1 if FIGURES else 3]  # seeds of the clips in the camera's film; where one is measured, no cuts
 STEPS = 16  # frames of a clip there, and as many back
 HELD = 3  # thirtieths of a second that each of them stays, since a busy machine looks a few times per second
 CAMERA = (640, 480)
@@ -485,6 +488,54 @@ def test_a_camera_is_followed(visit: Visit, film):
         for pairs in ([(a, a["keypoints"]) for a, _ in both], both)
     )
     assert own < 1.1 * python + 1, (own, python)
+
+
+@pytest.mark.skipif(not FIGURES, reason="HANDPOSE_WEB_FIGURES may name a file to write the page's times to")
+def test_what_a_tracked_frame_costs(visit: Visit):
+    """No bounds, because other programs run too: CPU of the page's process per frame, and frames per second."""
+    if visit.page.get_attribute("#smooth", "aria-pressed") == "false":
+        visit.page.click("#smooth")
+    rows = {"exact": [], "fast": []}
+    for precision in ["exact", "fast"] * 3:
+        visit.choose(precision)
+        visit.page.evaluate("window.answers.length = 0")
+        visit.page.click("#camera")
+        visit.answers(5)
+        before, cpu, start = len(visit.page.evaluate("window.answers")), renderer_seconds(), time.monotonic()
+        visit.page.wait_for_timeout(10_000)
+        answers, cpu, wall = visit.page.evaluate("window.answers"), renderer_seconds() - cpu, time.monotonic() - start
+        visit.page.click("#camera")
+        answers = answers[before:]
+        rows[precision].append({
+            "frames_per_second": len(answers) / wall,
+            "cpu_ms_per_frame": 1000 * cpu / len(answers),
+            "searched": np.mean([a["searched"] for a in answers]),
+            "shortest_ms": min(a["milliseconds"] for a in answers if not a["searched"]),
+        })  # fmt: skip
+    names = rows["exact"][0]
+    medians = {
+        kind: {name: float(np.median([row[name] for row in each])) for name in names} for kind, each in rows.items()
+    }
+    Path(FIGURES).write_text(json.dumps({"cpu": processor_name(), "rounds": 3, **medians}, indent=1) + "\n")
+    assert all(row["frames_per_second"] > 0.5 for each in rows.values() for row in each), rows
+
+
+def renderer_seconds() -> float:
+    """CPU time so far of the renderers that this process's browser has started, all of their threads."""
+    parents, renderers = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            parents[int(folder.name)] = int(fields[1])
+            if b"--type=renderer" in (folder / "cmdline").read_bytes():
+                renderers.append((int(folder.name), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")))
+
+    def is_mine(process: int) -> bool:
+        while process in parents and process != os.getpid():
+            process = parents[process]
+        return process == os.getpid()
+
+    return sum(seconds for process, seconds in renderers if is_mine(process))
 
 
 # --- the page itself --------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ let canvas;
 async function load({ exact, threads }) {
   const used = setThreads(threads);
   facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
+  for (const network of Object.values(predictor?.networks ?? {})) await network.release();
+  predictor = null;
   const networks = {};
   for (const role of Object.keys(facts.networks)) networks[role] = await Network.load(facts.networks[role], exact);
   predictor = new Predictor(facts, networks);
