@@ -293,15 +293,21 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
 
 
 def worst_cases(
-    report: Report, images: Sequence[Any] | Mapping[int, Any], count: int = 8, columns: int = 4, apart: bool = False
+    report: Report,
+    images: Sequence[Any] | Mapping[int, Any],
+    count: int = 8,
+    columns: int = 4,
+    apart: bool = False,
+    side: float = 2.2,
 ) -> Figure:
     """The items with the largest errors: what was predicted over the truth, or with `apart` the truth below it.
 
-    `images` are the data set's, or those of `report.worst(count)` by their number.
+    `images` are the data set's, or those of `report.worst(count)` by their number; `side` of each is in inches.
     """
     chosen = report.worst(count)
     titles = [
-        f"{report.versions[i]} {report.ids[i]}: {report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
+        f"{report.versions[i]} {report.ids[i]}\n{report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]
     predictions, targets = report.predictions[chosen].numpy(), report.targets[chosen].numpy()
-    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, close=True, apart=apart)
+    pictures = [images[i] for i in chosen]
+    return image_grid(pictures, predictions, titles, targets, columns, side, close=True, apart=apart)

@@ -39,7 +39,7 @@ def answers_below(
     rows: Mapping[str, Any],
     titles: Sequence[str] | None = None,
     marked: Any = None,
-    side: float = 2.0,
+    side: float = 1.6,
 ) -> Figure:
     """The same pictures in several rows, each row with keypoints of its own, a column at one scale.
 
@@ -71,7 +71,7 @@ def answers_below(
     return figure
 
 
-def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 5) -> Figure:
+def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 4) -> Figure:
     """The hands with most swapped keypoints, in one version each: the truth above, the answer below.
 
     Args:
@@ -96,7 +96,7 @@ def finger_joint_grid(values: Mapping[str, Any], label: str) -> Figure:
     """Finger x joint heat maps side by side on one scale, each from 21 values; the wrist's is in the title."""
     arrays = {name: np.asarray(each, dtype=float) for name, each in values.items()}
     lowest = min(each.min() for each in arrays.values())
-    figure, axes = plt.subplots(1, len(arrays), figsize=(3.5 * len(arrays) + 0.8, 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(arrays), figsize=(2.9 * len(arrays) + 0.8, 3.1), squeeze=False)
     for ax, (name, each) in zip(axes[0], arrays.items(), strict=True):
         frame = pd.DataFrame([each[list(members)] for members in FINGERS.values()], list(FINGERS))
         sns.heatmap(
@@ -124,7 +124,7 @@ def grouped_bars(scores: pd.DataFrame, xlabel: str, ylabel: str, width: float = 
 
 def keypoint_intervals(rows: Mapping[str, tuple[Any, Any, Any]], ylabel: str = "PCK@0.2 (bbox)") -> Figure:
     """For each keypoint a dot and its interval, one beside the other for each row: name -> (middle, low, high)."""
-    figure, ax = plt.subplots(figsize=(10, 3.6))
+    figure, ax = plt.subplots(figsize=(9, 3.3))
     offsets = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.24
     colours = ("black", "#D55E00", "#0072B2", "#009E73")
     looks = itertools.cycle(zip(MARKERS, colours, strict=False))
@@ -144,7 +144,7 @@ def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -
 
     `own` (21,); `seeds` has the columns seed, keypoint and pck_0.2_bbox, see `handpose_lib.recipes.seeds`.
     """
-    figure, ax = plt.subplots(figsize=(10, 3.6))
+    figure, ax = plt.subplots(figsize=(9, 3.3))
     own = np.asarray(own, dtype=float)
     ax.bar(range(len(own)), own, color="#DDDDDD", edgecolor="black", label=f"yours: mean {own.mean():.2f}")
     for (seed, table), marker in zip(seeds.groupby("seed"), itertools.cycle("_x+d"), strict=False):
@@ -161,7 +161,7 @@ def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
 
     ValueError when a report's data set does not say which joints are hidden.
     """
-    figure, axes = plt.subplots(1, len(reports), figsize=(5 * len(reports), 3.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(reports), figsize=(4.8 * len(reports), 3.2), sharey=True, squeeze=False)
     for ax, (name, report) in zip(axes[0], reports.items(), strict=True):
         table = report.by_occlusion
         place = np.arange(len(table))
