@@ -63,6 +63,11 @@ def open_data(root: str | Path, split: str, share: float = 0.0) -> FreiHAND | Ke
     """
     root = Path(root).expanduser()
     if not holds_labels(root):
+        if root.is_dir() and not any(any(root.glob(f"{part}*")) for part in ("training", "evaluation")):
+            raise FileNotFoundError(
+                f"{root} holds neither FreiHAND's files (training_K.json, ...) nor labels of your own (keypoints.json, "
+                f"a COCO JSON or a CSV): `handpose annotate {root}` makes labels for pictures in it"
+            )
         if share:
             raise ValueError(f"{root} is in FreiHAND's layout, whose pictures are used whole: leave out --share")
         return FreiHAND(root, split)

@@ -377,6 +377,9 @@ def test_a_path_says_which_kind_of_data_set_it_is(folder: Path, tmp_path: Path):
     assert isinstance(open_data(folder, "train"), KeypointFolder)
     with pytest.raises(ValueError, match=r"FreiHAND's layout.*leave out --share"):
         open_data(tree, "train", 0.4)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"neither FreiHAND's files .* nor labels .* `handpose annotate"):
+        open_data(tmp_path / "empty", "all")
 
 
 def test_the_commands_take_a_folder(folder: Path, tmp_path: Path, capsys):

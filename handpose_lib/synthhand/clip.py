@@ -17,6 +17,7 @@ from .props import Prop, sleeve
 from .render import project_points
 from .scene import HAND_SIZE, MARGIN, REFERENCE, make_scene, random_turn
 from .shading import render_layer
+from .skin import Skin
 
 POSE_SECONDS = 1.2  # from one pose to the next; half of it is a rest
 REST = 0.4  # share of that time in which the fingers rest
@@ -34,7 +35,12 @@ class ClipFrame:
 
 
 def render_clip(
-    frames: int = 300, seed: int = 0, size: int = 320, fps: float = 30.0, share: float = 0.38
+    frames: int = 300,
+    seed: int = 0,
+    size: int = 320,
+    fps: float = 30.0,
+    share: float = 0.38,
+    skin: Skin | None = None,
 ) -> Iterator[ClipFrame]:
     """The frames of a film, one after the other; equal arguments give an equal film.
 
@@ -44,6 +50,7 @@ def render_clip(
         size: side of the square frames, px.
         fps: frames per second; decides how far the hand moves from one to the next.
         share: of the frame that the hand's box fills on average.
+        skin: of the hand, such as a `glove`; None: one of its own.
     """
     if frames < 1 or size < 32 or not fps > 0 or not 0.1 <= share <= 0.6:
         raise ValueError(
@@ -61,7 +68,7 @@ def render_clip(
     for time, hand, place in zip(times.tolist(), hands, places, strict=True):
         same = np.random.default_rng(look_seed)  # the same draws in every frame: skin, light and background stay
         scene = make_scene(hand, props, place, size)
-        layer = render_layer(same, scene)
+        layer = render_layer(same, scene, skin=skin)
         image = compose(np.random.default_rng(look_seed + 1), scene, layer, "evaluation", borders=False)
         noisy = image + NOISE * noise.standard_normal(image.shape, np.float32)
         yield ClipFrame(np.clip(noisy + 0.5, 0, 255).astype(np.uint8), scene.uv.astype(np.float32), time)

@@ -72,12 +72,13 @@ def sample_light(rng: np.random.Generator) -> Light:
     return Light(sky, sky * rng.uniform(0.35, 0.85) * _tinted(rng, 0.06), up, lamps)
 
 
-def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True) -> Layer:
+def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True, skin: Skin | None = None) -> Layer:
     """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel.
 
-    Without `lighting` every surface shows its own colour, as in the middle of a fog.
+    Without `lighting` every surface shows its own colour, as in the middle of a fog. With `skin` the hand has that one
+    instead of a random one.
     """
-    seen, window, values, albedo, gloss, light = _seen(rng, scene)
+    seen, window, values, albedo, gloss, light = _seen(rng, scene, skin)
     color = _lit(scene, light, seen, values, albedo, gloss, window) if lighting else albedo.astype(np.float32)
 
     # The last column is on no colour's way: it says where on the arm a pixel lies.
@@ -98,10 +99,11 @@ def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True) 
     return Layer(rows, columns, np.ascontiguousarray(color[:, :3]), color[:, 3], alpha, light)
 
 
-def _seen(rng: np.random.Generator, scene: Scene) -> tuple:
+def _seen(rng: np.random.Generator, scene: Scene, skin: Skin | None = None) -> tuple:
     """What stands at each sample, before any light falls on it, and the light that will."""
     asset = load_asset()
-    skin, light = sample_skin(rng), sample_light(rng)
+    drawn, light = sample_skin(rng), sample_light(rng)  # drawn in any case, so that the rest stays the same
+    skin = skin or drawn
     side = scene.size * SUPERSAMPLING
     uv = supersampled(project_points(scene.vertices, scene.K), SUPERSAMPLING)
     seen = rasterize(uv, scene.vertices[:, 2], scene.faces, (side, side))

@@ -43,6 +43,12 @@ def sample_skin(rng: np.random.Generator) -> Skin:
     )  # fmt: skip
 
 
+def glove(red: int, green: int, blue: int, gloss: float = 0.6) -> Skin:
+    """A thin rubber glove of a colour (sRGB, 0 to 255) instead of skin: the same everywhere, with few creases."""
+    color = (np.array([red, green, blue]) / 255.0) ** 2.2
+    return Skin(color, mottling=0, palm_light=0, redness=0, creases=0.15, nail_color=color, gloss=gloss)
+
+
 def vertex_colors(rng: np.random.Generator, asset: HandAsset, skin: Skin) -> np.ndarray:
     """Linear albedo (V, 3) at every vertex: all that changes slowly over the hand."""
     palm = (asset.palmar * skin.palm_light)[:, None]
