@@ -39,7 +39,7 @@ def source(cell: dict) -> str:
 
 CHAPTERS = (
     "00_setup", "01_freihand", "02_heatmaps", "03_augmentation", "04_unet", "05_adaptive_wing_loss", "06_gpu_training",
-    "07_per_keypoint_accuracy", "08_inference", "09_synthetic_to_real",
+    "07_per_keypoint_accuracy", "08_inference", "09_synthetic_to_real", "10_your_own_hands",
 )  # fmt: skip
 
 

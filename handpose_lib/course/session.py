@@ -20,7 +20,7 @@ from handpose_lib.train import train_or_load
 from handpose_lib.unet import UNet2DHandPose
 
 # Minutes that a chapter takes with `quick` on two CPU cores, the training that 06 and 07 share included.
-MINUTES = {0: 0.5, 1: 0.5, 2: 0.5, 3: 1, 4: 1, 5: 1, 6: 2.5, 7: 2.5, 8: 1, 9: 1}
+MINUTES = {0: 0.5, 1: 0.5, 2: 0.5, 3: 1, 4: 1, 5: 1, 6: 2.5, 7: 2.5, 8: 1, 9: 1, 10: 1.5}
 
 
 @dataclass(frozen=True)
