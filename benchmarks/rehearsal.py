@@ -356,7 +356,9 @@ def main() -> None:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hands", type=int, default=400, help="unique hands of the look-alike (FreiHAND: 32,560)")
-    parser.add_argument("--chapters", type=int, nargs="*", default=[*range(1, 6), *range(7, 11)], help="beside 00 and 06")
+    parser.add_argument(
+        "--chapters", type=int, nargs="*", default=[*range(1, 6), *range(7, 11)], help="beside 00 and 06"
+    )
     parser.add_argument("--json", type=Path, help="also write the stages here")
     options = parser.parse_args()
     work_folder().mkdir(exist_ok=True)
