@@ -152,3 +152,33 @@ def test_warping_and_recolouring_in_one_is_the_same_as_one_after_the_other():
     assert torch.allclose(ours, theirs, atol=1e-4)
     singly = zip(images.split(1), matrices.split(1), colours.split(1), strict=True)
     assert torch.equal(ours, torch.cat([augment.warp_and_recolour(*one, (40, 32)) for one in singly]))
+
+
+def test_bytes_end_at_the_limits_of_what_the_network_sees():
+    matrix = augment.for_bytes(torch.eye(3, 4)[None])
+    for value, limit in zip((0.0, 255.0), NORMALIZED_LIMITS, strict=True):
+        seen = matrix[0, :, :3] @ torch.full((3,), value) + matrix[0, :, 3]
+        assert torch.allclose(seen, torch.full((3,), limit), atol=1e-6)
+
+
+def test_mirroring_has_a_number_of_its_own_and_a_sample_needs_eleven():
+    for mirrored, scale_up in ((True, True), (True, False), (False, True), (False, False)):
+        uniform = torch.full((1, 11), 0.5)
+        uniform[0, 2], uniform[0, 1] = 0.2 if mirrored else 0.8, 0.9 if scale_up else 0.1
+        linear = augment.affine_matrices(uniform, Augmentation(), SIZE)[0, :, :2]
+        assert (torch.linalg.det(linear) < 0) == mirrored
+        assert (torch.linalg.det(linear).abs() > 1) == scale_up
+    assert augment.keyed_uniform(0, 0, torch.arange(3)).shape == (3, 11)
+
+
+@pytest.mark.parametrize("name", ["spectrum", "wear", "occluders"])
+def test_an_augmentation_disturbs_where_one_of_three_is_more_than_nothing(name: str):
+    assert Augmentation().disturbs is False and NO_AUGMENTATION.disturbs is False
+    assert Augmentation(**{name: 0.1}).disturbs is True
+
+
+@pytest.mark.parametrize("name", ["rotation", "spectrum", "shift"])
+def test_a_range_is_not_negative_and_may_be_nothing(name: str):
+    assert getattr(Augmentation(**{name: 0.0}), name) == 0
+    with pytest.raises(ValueError, match=rf"{name} is -0\.5"):
+        Augmentation(**{name: -0.5})

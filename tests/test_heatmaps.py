@@ -301,3 +301,11 @@ def test_cuda_agrees_with_the_cpu(method):
     on_gpu = render_heatmaps(keypoints.cuda(), (64, 64))
     assert torch.allclose(on_gpu.cpu(), maps, atol=1e-6)
     assert torch.allclose(decode_heatmaps(maps.cuda(), method)[0].cpu(), decode_heatmaps(maps, method)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"softmax"}))
+def test_a_map_with_nothing_positive_answers_its_highest_pixel_exactly(method):
+    maps = torch.full((1, 1, 9, 12), -1.0)
+    maps[0, 0, 3, 5] = -0.5
+    keypoints, confidence = decode_heatmaps(maps, method)
+    assert keypoints.tolist() == [[[5.0, 3.0]]] and confidence.item() == 0

@@ -362,3 +362,74 @@ def test_a_lock_for_a_drive_lies_on_the_machines_own_disk(drive: Path, tmp_path:
     assert not list(drive.iterdir())
     with lock_for(drive / "other"), lock_for(drive / "run"):
         assert len(list(tmp_path.glob("handpose-*.lock"))) == 2
+
+
+# --- what is said, and how long one waits -----------------------------------------------------------------------------
+
+
+class Held:
+    """A lock that another process holds; it notes how long one waits for it."""
+
+    def __init__(self, waited: list[float], given_after: int):
+        self.waited, self.given_after = waited, given_after
+
+    def acquire(self, timeout: float) -> None:
+        self.waited.append(timeout)
+        if len(self.waited) <= self.given_after:
+            raise storage.Timeout("held")
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("patience", "given_after", "waited"), [(60.0, 1, [5, 55]), (5.5, 1, [5, 0.5]), (2.0, 9, [2]), (9.0, 9, [5, 4])]
+)
+def test_one_waits_for_a_lock_as_long_as_one_has_patience_and_says_so_after_5_s(
+    tmp_path, monkeypatch, capsys, patience, given_after, waited
+):
+    asked: list[float] = []
+    monkeypatch.setattr(storage, "FileLock", lambda file: Held(asked, given_after))
+    if given_after == 1:
+        with lock_for(tmp_path / "a", patience):
+            pass
+    else:
+        with (
+            pytest.raises(TimeoutError, match=r"another process holds .*\.a\.lock"),
+            lock_for(tmp_path / "a", patience),
+        ):
+            pass
+    assert asked == waited
+    assert ("waiting for another process" in capsys.readouterr().err) == (len(waited) > 1)
+
+
+def test_where_there_is_no_flock_every_disk_is_taken_to_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "fcntl", None)  # as on Windows
+    assert storage._lock_file(tmp_path / "a") == tmp_path / ".a.lock"
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_cause_and_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"folder can't be made \(Not a directory\): do without"):
+        storage.make_folder(tmp_path / "file" / "folder", "do without")
+
+
+def test_a_file_of_the_project_is_found_in_the_checkout_or_said_to_be_gone(monkeypatch, tmp_path):
+    assert storage.bundled_file("data/synthhand.zip") == storage.checkout_root() / "data" / "synthhand.zip"
+    monkeypatch.setattr(storage, "INSTALLED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"nothing\.bin comes with the project, but is not at .*{tmp_path}"):
+        storage.bundled_file("data/nothing.bin")
+    (tmp_path / "nothing.bin").touch()
+    assert storage.bundled_file("data/nothing.bin") == tmp_path / "nothing.bin"
+
+
+def test_a_file_a_folder_and_nothing_are_let_pass(tmp_path):
+    (tmp_path / "a").touch()
+    for path in (tmp_path / "a", tmp_path, tmp_path / "nowhere"):
+        storage.refuse_special(path)
+    with pytest.raises(ValueError, match="null is a pipe or a device"):
+        storage.refuse_special("/dev/null")
+
+
+def test_the_pauses_before_a_rename_is_tried_again_grow_to_seconds():
+    assert list(storage.RENAME_PAUSES) == sorted(storage.RENAME_PAUSES) and 4 <= sum(storage.RENAME_PAUSES) <= 10
