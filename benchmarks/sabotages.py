@@ -63,7 +63,7 @@ SABOTAGES = (
         "test_train.py::test_a_run_can_be_asked_for_up_to_a_step",
     ),
     Sabotage(
-        "a T4 is given bfloat16", "devices", "< (8, 0)", "< (7, 0)", "test_devices.py",
+        "a T4 is given bfloat16", "devices", "< (8, 0)", "< (7, 0)", "test_placement.py",
     ),
     # --- data
     Sabotage(
@@ -210,7 +210,7 @@ SABOTAGES = (
 
 
 def outcome(sabotage: Sabotage, copy: Copy, timeout: float = 240.0) -> str:
-    """Whether the test fails on the library that is broken; that it passes on the whole one is what `make test` says."""
+    """Whether the test fails on the broken library; that it passes on the whole one, `make test` says."""
     path, log = copy.path(sabotage.module), copy.folder / "sabotage.log"
     text = path.read_text()
     if text.count(sabotage.before) != 1:

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from handpose_lib.checksums import differing, read_checksums
-from handpose_lib.storage import atomic_path, check_space, lock_for
+from handpose_lib.storage import atomic_path, check_space, lock_for, refuse_special
 from handpose_lib.zips import progress_line, restore
 
 PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
@@ -276,6 +276,7 @@ def unpack(zip_path: str | Path, root: str | Path, progress: bool = True, parts:
 
 def _parts_of(zip_path: Path) -> list[str]:
     """Which of FreiHAND's two zips a file stands for, by what it holds and not by its name; both, if it holds all."""
+    refuse_special(zip_path)
     try:
         with zipfile.ZipFile(zip_path) as archive:
             names = {PurePosixPath(name).name for name in archive.namelist()}

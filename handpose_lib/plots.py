@@ -52,6 +52,9 @@ HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
 def save(figure: Figure, path: str | Path) -> None:
     """Writes a figure whole or not at all; a PNG says that it is a drawing, see `pictures.is_drawing`."""
     path = Path(path)
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.lower()[1:] not in known:
+        raise ValueError(f"{path} is no name of a picture: end it in .{', .'.join(sorted(known))}")
     with atomic_path(path, durable=False) as temporary:
         figure.savefig(temporary, metadata={"Software": DRAWN_BY} if path.suffix.lower() == ".png" else None)
 

@@ -173,7 +173,7 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
         remove_leftovers(path.parent, path.stem)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{_host()}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
-        with _named_disk_errors(path):
+        with _named_disk_errors(path, temporary):
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
@@ -209,11 +209,13 @@ def _to_disk(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named_disk_errors(path: Path) -> Iterator[None]:
-    """Turns the many ways in which libraries say that a disk is full into one sentence."""
+def _named_disk_errors(path: Path, temporary: Path) -> Iterator[None]:
+    """Turns the many ways in which libraries say that a disk is full into one sentence, and names `path` in others."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror and error.filename == str(temporary):
+            error.filename = str(path)  # nobody knows the temporary one
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full and "No space left" not in str(error):
             raise

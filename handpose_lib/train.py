@@ -27,7 +27,7 @@ from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.storage import is_remote, lock_for
+from handpose_lib.storage import is_remote, lock_for, make_folder
 from handpose_lib.trusted import holds_weights
 from handpose_lib.weights import begin_with, load_model, network_of
 
@@ -65,7 +65,7 @@ class Trainer:
     ):
         self.settings = settings
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.device = device = pick_device(device)
         if device.type == "cpu":
             keep_freed_memory()

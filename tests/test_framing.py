@@ -159,3 +159,29 @@ def test_crops_are_centred_of_the_wanted_share_and_upright():
     assert direction[:, 0].abs().max() < 1e-3 and (direction[:, 1] < 0).all()
     # A hand whose wrist covers its knuckles points nowhere: it is left as it is.
     assert crop_matrices(keypoints[:1], 0.5, (64, 64), torch.zeros(1, 2)).isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.23, 0.5, 1.0, 2.7])
+@pytest.mark.parametrize("degrees", [0, 33, 45, 130, 200, 290])
+def test_a_cut_shows_what_lies_there_up_to_its_edges(scale: float, degrees: float):
+    x, y = np.meshgrid(np.arange(1200), np.arange(1000))
+    image = np.stack([x * 0.2, y * 0.25, np.full_like(x, 255)], -1).astype(np.uint8)  # it says where one is
+    size, angle = 40, np.radians(degrees)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = np.hstack([turn, (19.5 - turn @ [600.0, 500.0])[:, None]])  # (600, 500) comes to the middle
+    crop = cut(image, matrix, size).astype(float)
+    assert crop[..., 2].min() > 250, "nothing of it is missing"
+    places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1)
+    there = (places - matrix[:, 2]) @ np.linalg.inv(turn).T
+    assert np.abs(crop[..., 0] + 0.5 - there[..., 0] * 0.2).max() < 1.6
+    assert np.abs(crop[..., 1] + 0.5 - there[..., 1] * 0.25).max() < 1.6
+
+
+@pytest.mark.parametrize("middle", [(-900, 50), (900, 50), (50, -900), (50, 900)])
+def test_a_cut_beyond_the_picture_is_black(middle: tuple[int, int]):
+    matrix = np.array([[0.5, 0, 15.5 - 0.5 * middle[0]], [0, 0.5, 15.5 - 0.5 * middle[1]]])
+    assert cut(np.full((100, 100, 3), 200, np.uint8), matrix, 32).max() == 0
+
+
+def test_the_smallest_framing_has_one_pixel():
+    assert Framing(1).size == (1, 1)

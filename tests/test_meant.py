@@ -27,6 +27,7 @@ from handpose_lib.labels import find_labels, read_labels
 from handpose_lib.losses import adaptive_wing
 from handpose_lib.pictures import is_drawing, picture_size, read_picture
 from handpose_lib.smoothing import OneEuro, jitter, lag
+from handpose_lib.storage import atomic_path
 from handpose_lib.track import Clock
 from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.weights import load_model, save_model
@@ -201,6 +202,18 @@ def test_a_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     assert (tmp_path / "figure.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", ["figure.txt", "figure"])
+def test_a_figure_in_no_format_is_refused_by_its_name(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=rf"{name} is no name of a picture: end it in .*\.png"):
+        plots.save(plots.plt.figure(figsize=(1, 1)), tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no folder here that takes no files")
+def test_a_place_that_takes_no_files_is_named_and_not_the_temporary_file():
+    with pytest.raises(OSError, match=r"No such file or directory: '/proc/a\.json'"), atomic_path("/proc/a.json"):
+        pass
+
+
 # --- what has no end --------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +226,12 @@ def test_a_pipe_or_a_device_is_refused_and_nobody_waits(name: str, tmp_path: Pat
     for read in (read_picture, picture_size, load_model, read_labels):
         with pytest.raises(ValueError, match=rf"{path} is a pipe or a device, not a file"):
             read(path)
+
+
+def test_a_device_is_no_zip(tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["data", "freihand", "--accept-terms", "--root", str(tmp_path), "--zip", "/dev/zero"])
+    assert "/dev/zero is a pipe or a device" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")

@@ -332,3 +332,11 @@ def test_no_answer_and_the_middle_between_two_fingers_are_no_swaps():
 def test_swaps_need_21_keypoints(hands):
     with pytest.raises(ValueError, match="21 keypoints per hand are needed, not 5"):
         swap_rate(*hands)
+
+
+def test_visibility_may_be_ones_and_zeros():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.rand(2, 4, 21, 2, generator=generator) * 200
+    visible = torch.rand(4, 21, generator=generator) > 0.4
+    assert torch.equal(epe(pred, target, visible.int()), epe(pred, target, visible))
+    assert torch.equal(epe(pred, target, visible.float()), epe(pred, target, visible))

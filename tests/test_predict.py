@@ -379,3 +379,54 @@ def test_a_calibrated_network_says_chances():
     network.calibration = (-4.0, 3.0, 2.0)
     chances = HandPosePredictor(network, passes=1, turned=False)(with_spot(64, 64, 30, 30, 3))[1]
     torch.testing.assert_close(chances, torch.sigmoid(-4 + 3 * peaks + 2 * peaks.mean(1, keepdim=True)))
+
+
+# --- what the network is shown, and what becomes of its answer --------------------------------------------------------
+
+
+class Remembers(SeesRed):
+    """Keeps what it was shown."""
+
+    def forward(self, images):
+        self.images = images
+        return super().forward(images)
+
+
+def test_the_network_sees_white_as_2_and_black_as_minus_2():
+    model = Remembers()
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32] = 255
+    HandPosePredictor(model, passes=1, turned=False, mirrored=False)(picture)
+    assert model.images.max() == 2 and model.images.min() == -2
+
+
+def test_the_mean_with_the_mirror_image_is_as_sure_as_one_look():
+    image = with_spot(64, 64, 30, 30, 3)
+    one, both = (HandPosePredictor(SeesRed(), passes=1, turned=False, mirrored=m)(image)[1] for m in (False, True))
+    assert one.min() > 0.3 and torch.allclose(one, both, atol=0.02)
+
+
+def test_on_a_processor_the_network_computes_in_32_bits():
+    torch.manual_seed(0)
+    model = UNet2DHandPose(4, 2, framing=Framing(32)).eval()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(HandPosePredictor(model)._heatmaps(images, False), model(images), atol=1e-5)
+
+
+def test_a_search_is_a_call_for_one_picture():
+    image = np.maximum(with_spot(400, 400, 60, 60, 5), with_spot(400, 400, 330, 340, 5))
+    predictor = HandPosePredictor(SeesRed(), passes=1)
+    for box in (None, [300.0, 300.0, 360.0, 380.0]):
+        keypoints, confidence = predictor.search(image, box)
+        together = predictor(image, None if box is None else [box])
+        assert torch.equal(keypoints, together[0][0]) and torch.equal(confidence, together[1][0])
+
+
+@pytest.mark.parametrize("method", ["local_peak", "dark", "argmax"])
+def test_the_width_of_the_peaks_reaches_the_decoders_that_ask_for_it(method: str):
+    wide = render_heatmaps(torch.tensor([[[20.3, 41.8]]]), (64, 64), sigma=5.0)
+    options = {} if method == "argmax" else {"sigma": 5.0}
+    found, _ = predict.points_on_input(wide, Framing(64), method, 5.0)
+    assert torch.equal(found, decode_heatmaps(wide, method, **options)[0])
