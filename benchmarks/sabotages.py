@@ -90,7 +90,7 @@ SABOTAGES = (
     Sabotage(
         "groups are split in the order of the alphabet", "keypoint_folder",
         "key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest()", "key=str",
-        "test_keypoint_folder.py::test_groups_stay_together_and_their_order_does_not_matter",
+        "test_keypoint_folder.py::test_groups_are_not_split_in_the_order_of_their_names",
     ),
     Sabotage(
         "keypoints off the picture are trained on", "keypoint_folder",
@@ -180,7 +180,7 @@ SABOTAGES = (
         "the next look is taken around the filtered hand", "track",
         "        return TrackedHand(keypoints, confidence, time, searched)",
         "        self._last = keypoints\n        return TrackedHand(keypoints, confidence, time, searched)",
-        "test_track.py",
+        "test_track.py::test_the_next_look_is_taken_around_the_answer_and_not_around_the_filtered_one",
     ),
     Sabotage(
         "smoothing depends on the size of the picture", "smoothing",

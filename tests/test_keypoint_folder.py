@@ -223,6 +223,15 @@ def test_groups_stay_together_and_their_order_does_not_matter(folder: Path):
     assert set(KeypointFolder(folder, "test").group_names) == groups["test"]
 
 
+def test_groups_are_not_split_in_the_order_of_their_names(folder: Path):
+    entries = json.loads((folder / "keypoints.json").read_text())
+    write_json(folder / "keypoints.json", [e | {"group": f"day {k:02d}"} for k, e in enumerate(entries)])
+    days = [f"day {k:02d}" for k in range(len(entries))]
+    parts = [sorted(set(KeypointFolder(folder, split).group_names)) for split in ("train", "val", "test")]
+    order = [day for part in parts for day in part]
+    assert sorted(order) == days and order != days
+
+
 def test_without_groups_folders_are_groups_and_without_both_there_is_a_warning(folder: Path):
     entries = [
         {k: v for k, v in e.items() if k != "group"} for e in json.loads((folder / "keypoints.json").read_text())

@@ -42,6 +42,17 @@ def test_the_first_frame_is_searched_and_the_next_ones_are_followed_around_the_l
     assert predictor.asked == ["search", "follow", "follow"]
 
 
+def test_the_next_look_is_taken_around_the_answer_and_not_around_the_filtered_one():
+    predictor = Scripted()
+    tracker = HandTracker(predictor, smoothing=OneEuro())
+    tracker(BLACK)
+    predictor.place = torch.tensor([15.0, 0.0])
+    second = tracker(BLACK)
+    tracker(BLACK)
+    assert torch.equal(predictor.around, HAND + predictor.place)
+    assert not torch.equal(second.keypoints, predictor.around)  # which trails behind
+
+
 def test_a_hand_that_is_lost_is_searched_in_the_same_frame_and_said_to_be_gone():
     predictor = Scripted()
     tracker = HandTracker(predictor, threshold=0.5, smoothing=OneEuro())
