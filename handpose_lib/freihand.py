@@ -2,7 +2,7 @@
 
 FreiHAND (Zimmermann et al., ICCV 2019) shows each of N hands in four versions of the background. Image
 `training/rgb/%08d.jpg` of hand n and version k has the id n + N*k, and the JSON files have one entry per hand.
-SynthHAND is written in the same layout, so this module reads both. Told as a story in `notebooks/01_freihand.ipynb`.
+SynthHAND is written in the same layout, so this module reads both. Explained in `notebooks/01_freihand.ipynb`.
 """
 
 import os

@@ -86,7 +86,7 @@ def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings,
     Args:
         folder: of the run.
         device: where the tensors go.
-        settings, name: of the run that goes on; see `run_name`.
+        settings, name: of the run that continues; see `run_name`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -158,7 +158,7 @@ def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path
 
 
 def history_line(row: HistoryRow, epochs: int) -> str:
-    """A row of the history in words, for the one who waits."""
+    """A row of the history as a line of text, printed while a training runs."""
     around = "  (crops around the true boxes)" if row["val_boxes"] == "truth" else ""
     return (
         f"epoch {row['epoch']:3d}/{epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "

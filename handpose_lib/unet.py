@@ -1,4 +1,4 @@
-"""A U-Net from an RGB image to one heatmap per keypoint, as told in `notebooks/04_unet.ipynb`.
+"""A U-Net from an RGB image to one heatmap per keypoint, explained in `notebooks/04_unet.ipynb`.
 
 The shape is that of Ronneberger, Fischer and Brox, "U-Net" (MICCAI 2015), with batch normalisation, padded
 convolutions and bilinear upsampling: `width` channels at full resolution, twice as many after each pooling.

@@ -39,7 +39,7 @@ class Course:
         return FreiHAND(self.root, split, **options)
 
     def trained_model(self) -> tuple[UNet2DHandPose, Path]:
-        """The preset's model and its run folder: trained by the first who asks, loaded by all others."""
+        """The preset's model and its run folder: trained at the first call, loaded from then on."""
         parts = self.dataset("train"), self.dataset("val")
         often = 0.0 if rehearsing() else 10.0  # minutes: a rehearsal is over before a checkpoint would be due
         return train_or_load(self.settings, *parts, self.runs, self.device, checkpoint_minutes=often)
