@@ -3,13 +3,14 @@
     python benchmarks/tracking.py --json figures/tracking.json
 
 Per film: the error of the tracker, which looks once per frame and at no mirror image, and of a predictor that searches
-every frame anew, with the mirror image and without; the CPU time of a tracked frame
-on one thread; jitter and lag of what the tracker says, without and with the One-Euro filter. The films' hands are none
-of those that the bundled weights were trained on.
+every frame anew, with the mirror image and without; the CPU time of a tracked frame on one thread, which rises where
+other programs run too (`load`); jitter and lag of what the tracker says, without and with the One-Euro filter. The
+films' hands are none of those that the bundled weights were trained on.
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -40,7 +41,14 @@ def main() -> None:
     for seed in options.seeds:
         films.append({"seed": seed} | film_row(predictor, list(render_clip(options.frames, seed=seed, size=SIZE))))
         print(films[-1], flush=True)
-    facts = {"cpu": processor_name(), "threads": 1, "frames": options.frames, "size": SIZE, "films": films}
+    facts = {
+        "cpu": processor_name(),
+        "threads": 1,
+        "load": os.getloadavg()[0],
+        "frames": options.frames,
+        "size": SIZE,
+        "films": films,
+    }
     facts["mean"] = {name: float(np.mean([film[name] for film in films])) for name in films[0] if name != "seed"}
     print(facts["mean"])
     if options.json:

@@ -5,6 +5,7 @@ import { mean } from "./geometry.js";
 import { limited, nextFrame, openCamera, start } from "./media.js";
 
 const LONGEST_PICTURE = 4096; // px; a phone's photograph fits
+const BESIDE = 200; // ms between two changes of what stands beside a video: nobody reads numbers faster
 const LONGEST_FRAME = 1280; // px; the network sees a small square of it anyway
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
@@ -16,6 +17,7 @@ let showConfidence = () => {};
 let source = null; // {kind: "picture" | "video" | "camera", stream}
 let asked = 0; // number of the last frame that went to the worker
 let waiting = null; // {id, resolve} of the frame that the worker has
+let beside = 0; // when that changed last
 let answered = []; // when, for the frames per second
 
 // --- the worker ------------------------------------------------------------------------------------------------------
@@ -76,11 +78,13 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
   $("welcome").hidden = true;
   canvas.hidden = false;
   redraw();
-  drawView($("view"), seen, facts);
-  const sure = mean(seen.confidence);
-  showConfidence(seen.confidence);
-  $("confidence-mean").textContent = `${Math.round(100 * sure)} %`;
-  $("milliseconds").textContent = `${milliseconds.toFixed(0)} ms`;
+  if (kind === "picture" || performance.now() - beside > BESIDE) {
+    beside = performance.now();
+    drawView($("view"), seen, facts);
+    showConfidence(seen.confidence);
+    $("confidence-mean").textContent = `${Math.round(100 * mean(seen.confidence))} %`;
+    $("milliseconds").textContent = `${milliseconds.toFixed(0)} ms`;
+  }
   $("verdict").hidden = false;
   $("verdict").dataset.found = seen.found;
   $("verdict").textContent = seen.found ? "Hand found" : "No hand found";
@@ -95,7 +99,7 @@ function redraw() {
   if (!bitmap) return;
   const room = Math.max(240, Math.min(window.innerHeight * 0.72, 720));
   const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room);
-  drawFrame(canvas.getContext("2d"), bitmap, seen, facts, { ...place, heatmaps, mirror });
+  drawFrame(canvas.getContext("2d"), bitmap, seen, facts, { ...place, heatmaps, mirror, fine: source?.kind === "picture" });
 }
 
 // --- sources ---------------------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ export function fit(canvas, width, height, boxWidth, boxHeight) {
 }
 
 /** The frame with what was found in it. */
-export function drawFrame(context, bitmap, seen, facts, { scale, line, mirror, heatmaps }) {
+export function drawFrame(context, bitmap, seen, facts, { scale, line, mirror, heatmaps, fine }) {
   context.setTransform(mirror ? -scale : scale, 0, 0, scale, mirror ? bitmap.width * scale : 0, 0);
-  context.imageSmoothingQuality = "high";
+  context.imageSmoothingQuality = fine ? "high" : "low"; // a video's frames are many, and are seen briefly
   context.fillStyle = "#fff";
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
