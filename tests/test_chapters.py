@@ -131,3 +131,9 @@ def test_what_the_tests_check_is_in_a_cell_of_its_own(path: Path):
     assert following["cell_type"] == "code" and "checks" in following["metadata"].get("tags", [])
     for cell in cells[: places[0]]:
         assert "check_claim(" not in cell["source"], f"a claim is checked before that cell, in {cell['id']}"
+
+
+@each_chapter
+def test_links_to_other_chapters_name_no_section(path: Path):
+    """A section's anchor is written in one way for JupyterLab and in another for the site, which would not build."""
+    assert [link for text in markdown(path) for link in re.findall(r"\]\((\w+\.ipynb#[^)]*)\)", text)] == []
