@@ -1,7 +1,7 @@
 """The road from Colab's badge to the per-keypoint plot, rehearsed without Colab, without a GPU and without FreiHAND.
 
     python benchmarks/rehearsal.py                                    400 hands, all chapters
-    python benchmarks/rehearsal.py --hands 32560 --chapters 6 7 --json figures/rehearsal.json    FreiHAND's own size
+    python benchmarks/rehearsal.py --hands 32560 --chapters 7 --json figures/rehearsal.json    FreiHAND's own size
 
 FreiHAND's place is taken by rendered hands in FreiHAND's own files and no others, spoilt so that the bundled weights
 find them hard; Freiburg's by a server on this machine that breaks off once; Colab's by a fake `google.colab`, an empty
