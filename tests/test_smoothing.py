@@ -1,6 +1,8 @@
 """The One-Euro filter against the paper's algorithm in plain Python, and the two numbers that judge it."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +88,10 @@ def test_what_makes_no_sense_is_refused():
         smooth(torch.zeros(21, 2), 1.0, 10.0)
     smooth.reset()
     smooth(torch.ones(21, 2), 0.5, 10.0)
+
+
+def test_the_filter_takes_half_of_the_jitter_out_of_the_recorded_films():
+    films = json.loads((Path(__file__).parent.parent / "figures" / "tracking.json").read_text())["films"]
+    for film in films:
+        assert film["jitter_filtered_px"] <= 0.5 * film["jitter_px"] and 0 < film["lag_filtered_ms"] < 60
+        assert film["error_px"] < 1.02 * film["error_afresh_unmirrored_px"]  # both look at no mirror image at the end
