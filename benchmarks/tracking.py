@@ -1,6 +1,6 @@
 """What following a hand is worth: rendered films with known truth, followed, looked at afresh, and filtered.
 
-    python benchmarks/tracking.py --json figures/tracking.json
+    python benchmarks/tracking.py --seeds 0 1 --json figures/tracking.json
 
 Per film: the error of the tracker, which looks once per frame and at no mirror image, and of a predictor that searches
 every frame anew, with the mirror image and without; the CPU time of a tracked frame on one thread, which rises where
