@@ -387,3 +387,20 @@ def test_cuda_agrees_with_the_cpu():
     there.backward()
     assert there.item() == pytest.approx(here.item(), rel=1e-5)
     assert torch.allclose(on_gpu.grad.cpu(), pred.grad, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [0.0, 10.0])
+def test_maps_without_a_batch_cost_what_they_cost_in_a_batch_of_one(weight):
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.rand(2, 3, 5, 7, generator=generator)
+    for reduction in ("mean", "sum"):
+        options = {"foreground_weight": weight, "reduction": reduction}
+        alone, batch = adaptive_wing(pred, target, **options), adaptive_wing(pred[None], target[None], **options)
+        assert torch.allclose(alone, batch)
+        each = adaptive_wing(pred, target, foreground_weight=weight, reduction="none")
+        assert torch.allclose(alone, each.mean() if reduction == "mean" else each.sum())
+
+
+def test_an_exponent_without_end_is_refused():
+    with pytest.raises(ValueError, match="alpha is inf"):
+        adaptive_wing(torch.zeros(2), torch.zeros(2), alpha=math.inf)

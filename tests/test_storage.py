@@ -433,3 +433,51 @@ def test_a_file_a_folder_and_nothing_are_let_pass(tmp_path):
 
 def test_the_pauses_before_a_rename_is_tried_again_grow_to_seconds():
     assert list(storage.RENAME_PAUSES) == sorted(storage.RENAME_PAUSES) and 4 <= sum(storage.RENAME_PAUSES) <= 10
+
+
+def dead_process() -> int:
+    """The number of a process that is not there, below ours."""
+    for number in range(os.getpid() - 1, 1, -1):
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return number
+        except OSError:
+            continue
+    pytest.skip("every number is taken")
+
+
+@posix
+def test_only_what_a_dead_process_of_this_machine_left_is_taken_away(tmp_path):
+    dead, here = dead_process(), storage._host()
+    left = {
+        f".a.{dead}-{here}.89abcdef.npy": False,
+        f".a.{os.getpid()}-{here}.89abcdef.npy": True,  # a thread of ours writes it
+        f".a.{dead}-0123ab.89abcdef.npy": True,  # another machine's process may be alive
+        ".a.npy": True,
+    }
+    for name in left:
+        (tmp_path / name).touch()
+    storage.remove_leftovers(tmp_path, "a")
+    assert {name: (tmp_path / name).exists() for name in left} == left
+
+
+def test_a_process_that_one_may_not_ask_is_taken_to_run(monkeypatch):
+    def refuse(number: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert storage._is_running(1)
+
+
+def test_a_lock_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / ".a.lock").mkdir()
+    with pytest.raises(OSError, match=r"\.a\.lock can't be written \(Is a directory\)"), lock_for(tmp_path / "a"):
+        pass
+
+
+def test_what_is_derived_lies_beside_the_data_unless_a_cache_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("HANDPOSE_CACHE")
+    assert storage.derived_folder(tmp_path) == tmp_path / ".handpose"
+    monkeypatch.setenv("HANDPOSE_CACHE", str(tmp_path / "cache"))
+    assert storage.derived_folder(tmp_path).parent == tmp_path / "cache"
