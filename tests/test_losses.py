@@ -392,7 +392,8 @@ def test_cuda_agrees_with_the_cpu():
 @pytest.mark.parametrize("weight", [0.0, 10.0])
 def test_maps_without_a_batch_cost_what_they_cost_in_a_batch_of_one(weight):
     generator = torch.Generator().manual_seed(0)
-    pred, target = torch.rand(2, 3, 5, 7, generator=generator)
+    pred, target = torch.rand(3, 5, 7, generator=generator), torch.zeros(3, 5, 7)
+    target[0, -1, 3] = 1  # at the edge of the first map, beside which the second begins in memory
     for reduction in ("mean", "sum"):
         options = {"foreground_weight": weight, "reduction": reduction}
         alone, batch = adaptive_wing(pred, target, **options), adaptive_wing(pred[None], target[None], **options)
