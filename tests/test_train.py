@@ -621,3 +621,14 @@ def test_there_are_checkpoints_by_the_clock(tiny_train, tiny_val, tmp_path: Path
 def test_gradients_are_scaled_where_float16_is_used(tiny_train, tiny_val, tmp_path, monkeypatch, dtype, scaled):
     monkeypatch.setattr("handpose_lib.train.half_precision", lambda *_: dtype)
     assert Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).scaler.is_enabled() == scaled
+
+
+def test_on_a_processor_freed_memory_is_kept_and_times_have_two_decimals(tiny_train, tiny_val, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("handpose_lib.train.keep_freed_memory", lambda: asked.append(True))
+    trainer = Trainer(replace(SETTINGS, epochs=1), tiny_train, tiny_val, tmp_path, "cpu")
+    assert asked == [True]
+    trainer.seconds = 0.123456
+    trainer.run(progress=False)
+    (row,) = trainer.history
+    assert row["seconds"] > 0.12 and row["seconds"] == round(row["seconds"], 2)
