@@ -5,15 +5,18 @@ of a file, at a byte beyond which the system lets it write nothing and ends it.
 """
 
 import contextlib
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from writers import WRITERS, content, leftovers
 
 resource = pytest.importorskip("resource", reason="limits of POSIX systems")
@@ -22,7 +25,7 @@ DRAWING = ("pictures", "scores")  # which takes longer
 MOMENTS = int(os.environ.get("HANDPOSE_KILLS", "4"))  # per writer: half before an operation, half within a file
 
 
-def in_a_child(writer: str, folder: Path, before: int = 0, limit: int = 0) -> tuple[int, int]:
+def in_a_child(writer: str, folder: Path, before: int, limit: int) -> tuple[int, int]:
     """Write version 2 in a child process that dies before so many operations, or when a file gets that large.
 
     Returns:
@@ -36,7 +39,6 @@ def in_a_child(writer: str, folder: Path, before: int = 0, limit: int = 0) -> tu
             signal.alarm(60)
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, 1), os.dup2(devnull, 2)
-            cv2.setNumThreads(1)
             done = [0]
 
             def watch(event: str, arguments: tuple) -> None:
@@ -60,15 +62,43 @@ def in_a_child(writer: str, folder: Path, before: int = 0, limit: int = 0) -> tu
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(operations or 0)
 
 
+def answer_requests() -> None:
+    """Serve `in_a_child` line by line, in a process that has no threads yet: a fork has only the one that forks."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        status = in_a_child(request["writer"], Path(request["folder"]), request["before"], request["limit"])
+        print(json.dumps(status), flush=True)
+
+
+@pytest.fixture(scope="module")
+def killed():
+    """Ask a fresh process to write, with a child that dies on the way."""
+    command = [sys.executable, __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+
+        def ask(writer: str, folder: Path, before: int = 0, limit: int = 0) -> tuple[int, int]:
+            print(
+                json.dumps({"writer": writer, "folder": str(folder), "before": before, "limit": limit}),
+                file=server.stdin,
+                flush=True,
+            )
+            return tuple(json.loads(server.stdout.readline()))
+
+        yield ask
+        server.stdin.close()
+
+
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(writer: str, tmp_path: Path):
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(writer: str, tmp_path: Path, killed):
     chance = random.Random(f"{writer} {os.environ.get('HANDPOSE_FUZZ_SEED', 0)}")
     (tmp_path / "old").mkdir()
     if writer != "rendered":
         WRITERS[writer](tmp_path / "old", 1)
     old = content(tmp_path / "old")
     shutil.copytree(tmp_path / "old", tmp_path / "new")
-    status, operations = in_a_child(writer, tmp_path / "new")
+    status, operations = killed(writer, tmp_path / "new")
     new = content(tmp_path / "new")
     assert status == 0 and operations > 3 and new != old and not leftovers(tmp_path / "new")
     changed = [len(data) for name, data in new.items() if old.get(name) != data]
@@ -79,7 +109,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(writer: str, tmp_pa
             kill, ending = {"before": chance.randrange(1, operations + 1)}, -signal.SIGKILL
         else:
             kill, ending = {"limit": chance.randrange(1, max(changed))}, -signal.SIGXFSZ
-        assert in_a_child(writer, folder, **kill)[0] == ending, kill
+        assert killed(writer, folder, **kill)[0] == ending, kill
         found = content(folder)
         assert old.keys() <= found.keys() <= old.keys() | new.keys(), kill
         for name, data in found.items():
@@ -90,3 +120,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(writer: str, tmp_pa
         WRITERS[writer](folder, 2)
         assert content(folder) == new and not leftovers(folder), kill
         shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    answer_requests()
