@@ -98,8 +98,9 @@ function redraw() {
   const { bitmap, seen, heatmaps, mirror } = shown;
   if (!bitmap) return;
   const room = Math.max(240, Math.min(window.innerHeight * 0.72, 720));
-  const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room);
-  drawFrame(canvas.getContext("2d"), bitmap, seen, facts, { ...place, heatmaps, mirror, fine: source?.kind === "picture" });
+  const still = source?.kind === "picture";
+  const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room, still);
+  drawFrame(canvas.getContext("2d", { alpha: false }), bitmap, seen, facts, { ...place, heatmaps, mirror });
 }
 
 // --- sources ---------------------------------------------------------------------------------------------------------

@@ -52,18 +52,26 @@ function roundHalfToEven(value) {
   return low % 2 === 0 ? low : low + 1;
 }
 
-/** Which pixels of a side of `from` make up each pixel of a side of `to`, and with which weights. */
+/** Which pixels of a side of `from` make up each pixel of a side of `to`: the first, how many, and their weights. */
 function shares(from, to) {
   const step = from / to;
-  return Array.from({ length: to }, (_, index) => {
-    const [start, end] = [index * step, Math.min((index + 1) * step, from)];
-    const first = Math.floor(start + 1e-9);
-    const last = Math.min(Math.ceil(end - 1e-9), from);
-    const weights = new Float64Array(last - first);
-    for (let i = first; i < last; i += 1) weights[i - first] = (Math.min(i + 1, end) - Math.max(i, start)) / (end - start);
-    return { first, weights };
-  });
+  const most = Math.ceil(step) + 2;
+  const [first, count, weights] = [new Int32Array(to), new Int32Array(to), new Float64Array(to * most)];
+  for (let index = 0; index < to; index += 1) {
+    const start = index * step;
+    const end = Math.min(start + step, from);
+    first[index] = Math.floor(start + 1e-9);
+    count[index] = Math.min(Math.ceil(end - 1e-9), from) - first[index];
+    for (let i = 0; i < count[index]; i += 1) {
+      const pixel = first[index] + i;
+      weights[index * most + i] = (Math.min(pixel + 1, end) - Math.max(pixel, start)) / (end - start);
+    }
+  }
+  return { first, count, weights, most };
 }
+
+// The loops below run for every pixel of every frame: they make no arrays or objects on the way, which would double
+// their time.
 
 /** Mean over areas: (height, width, 4) -> (toHeight, toWidth, 3), first along rows and then along columns. */
 function areaShrink(pixels, width, height, toWidth, toHeight) {
@@ -74,29 +82,32 @@ function areaShrink(pixels, width, height, toWidth, toHeight) {
   let shrunk = -1; // the picture's row that `row` holds
   for (let y = 0; y < toHeight; y += 1) {
     sum.fill(0);
-    const { first, weights } = rows[y];
-    for (let i = 0; i < weights.length; i += 1) {
-      if (shrunk !== first + i) shrinkRow(pixels, (first + i) * width * 4, columns, row);
-      shrunk = first + i;
-      for (let j = 0; j < sum.length; j += 1) sum[j] += weights[i] * row[j];
+    for (let i = 0; i < rows.count[y]; i += 1) {
+      const from = rows.first[y] + i;
+      if (shrunk !== from) shrinkRow(pixels, from * width * 4, columns, row);
+      shrunk = from;
+      const weight = rows.weights[y * rows.most + i];
+      for (let j = 0; j < sum.length; j += 1) sum[j] += weight * row[j];
     }
-    for (let j = 0; j < sum.length; j += 1) result[y * sum.length + j] = Math.round(sum[j]);
+    for (let j = 0, at = y * sum.length; j < sum.length; j += 1, at += 1) result[at] = Math.round(sum[j]);
   }
   return result;
 }
 
-function shrinkRow(pixels, start, columns, row) {
-  for (let x = 0; x < columns.length; x += 1) {
-    const { first, weights } = columns[x];
-    let [red, green, blue] = [0, 0, 0];
-    for (let i = 0, at = start + first * 4; i < weights.length; i += 1, at += 4) {
-      red += weights[i] * pixels[at];
-      green += weights[i] * pixels[at + 1];
-      blue += weights[i] * pixels[at + 2];
+function shrinkRow(pixels, start, { first, count, weights, most }, row) {
+  for (let x = 0, to = 0; x < first.length; x += 1, to += 3) {
+    let red = 0;
+    let green = 0;
+    let blue = 0;
+    for (let i = x * most, end = i + count[x], at = start + first[x] * 4; i < end; i += 1, at += 4) {
+      const weight = weights[i];
+      red += weight * pixels[at];
+      green += weight * pixels[at + 1];
+      blue += weight * pixels[at + 2];
     }
-    row[x * 3] = red;
-    row[x * 3 + 1] = green;
-    row[x * 3 + 2] = blue;
+    row[to] = red;
+    row[to + 1] = green;
+    row[to + 2] = blue;
   }
 }
 
@@ -105,10 +116,14 @@ function sample(pixels, step, width, height, [a, b, c, d, e, f], size) {
   const square = new Uint8Array(size * size * 3);
   for (let v = 0, at = 0; v < size; v += 1) {
     for (let u = 0; u < size; u += 1, at += 3) {
-      const [x, y] = [a * u + b * v + c, d * u + e * v + f];
-      const [left, top] = [Math.floor(x), Math.floor(y)];
+      const x = a * u + b * v + c;
+      const y = d * u + e * v + f;
+      const left = Math.floor(x);
+      const top = Math.floor(y);
       if (left < -1 || top < -1 || left >= width || top >= height) continue;
-      let [red, green, blue] = [0, 0, 0];
+      let red = 0;
+      let green = 0;
+      let blue = 0;
       for (let corner = 0; corner < 4; corner += 1) {
         const column = left + (corner & 1);
         const row = top + (corner >> 1);

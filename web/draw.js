@@ -8,25 +8,31 @@ export function keypointColours(facts) {
     facts.fingers.find((finger) => finger.keypoints.includes(index))?.colour ?? facts.wrist_colour);
 }
 
-/** Fits a canvas into a box of the page, at the screen's own resolution. */
-export function fit(canvas, width, height, boxWidth, boxHeight) {
-  const scale = Math.min(boxWidth / width, boxHeight / height);
+/** Fits a canvas into a box of the page.
+ *
+ * A picture is drawn at the screen's own resolution. A video's frames keep theirs, and the browser enlarges them: to
+ * draw each at another size would take the page half as long as the network takes.
+ */
+export function fit(canvas, width, height, boxWidth, boxHeight, still) {
+  const shrink = Math.min(boxWidth / width, boxHeight / height);
+  const [shownWidth, shownHeight] = [Math.round(width * shrink), Math.round(height * shrink)];
   const density = Math.min(window.devicePixelRatio || 1, 2);
-  const [shownWidth, shownHeight] = [Math.round(width * scale), Math.round(height * scale)];
-  const [w, h] = [Math.round(shownWidth * density), Math.round(shownHeight * density)];
+  const [w, h] = still ? [Math.round(shownWidth * density), Math.round(shownHeight * density)] : [width, height];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
   canvas.style.width = `${shownWidth}px`;
   canvas.style.height = `${shownHeight}px`;
-  return { scale: w / width, line: density };
+  return { scale: w / width, line: w / shownWidth };
 }
 
 /** The frame with what was found in it. */
-export function drawFrame(context, bitmap, seen, facts, { scale, line, mirror, heatmaps, fine }) {
+export function drawFrame(context, bitmap, seen, facts, { scale, line, mirror, heatmaps }) {
   context.setTransform(mirror ? -scale : scale, 0, 0, scale, mirror ? bitmap.width * scale : 0, 0);
-  context.imageSmoothingQuality = fine ? "high" : "low"; // a video's frames are many, and are seen briefly
+  context.imageSmoothingEnabled = scale !== 1;
+  context.imageSmoothingQuality = "high";
   context.fillStyle = "#fff";
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
+  context.imageSmoothingEnabled = true;
   if (!seen) return;
   if (heatmaps) drawHeatmaps(context, seen, facts);
   if (seen.found) drawSkeleton(context, seen, facts, line / scale);
