@@ -102,7 +102,7 @@ def my_resize_camera(K, s):
     resized[:2, 2] = (K[:2, 2] + 0.5) * s - 0.5
     return resized
 """,
-        "a focal length is no place in the image: it knows no half pixel": """
+        "a focal length is a length, not a place in the image: it gets no half pixel": """
 def my_resize_camera(K, s):
     fx, fy, cx, cy = ((value + 0.5) * s - 0.5 for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])

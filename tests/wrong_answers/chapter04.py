@@ -77,7 +77,7 @@ def my_parameters(inputs, outputs):
 def my_field(depth):
     return 1 + sum(4 * 2**level for level in range(depth + 1))
 """,
-        "a pooling's neighbour is a step of the level above it away, 2**(level - 1) pixels": """
+        "a pooling takes in a neighbour on the level above it, which is 2**(level - 1) pixels away": """
 def my_field(depth):
     side = 1
     for level in range(depth + 1):

@@ -114,7 +114,7 @@ def my_weights(target, w=10.0):
     far = max_pool2d((target <= 0.2).float(), kernel_size=3, stride=1, padding=1)
     return 1 + w * (1 - far)
 """,
-        "the spread target itself is the weight; ask where it exceeds 0.2": """
+        "you use the dilated target itself as the weight; ask where it exceeds 0.2": """
 def my_weights(target, w=10.0):
     return 1 + w * max_pool2d(target, kernel_size=3, stride=1, padding=1)
 """,

@@ -31,11 +31,11 @@ def my_rate(share, peak, warmup):
 """,
     },
     "check_steps": {
-        "you count the shorter rest of an epoch as a batch": """
+        "you count the incomplete last batch of an epoch, which is left out": """
 def my_steps(samples, batch, epochs):
     return -(-samples // batch) * epochs
 """,
-        "the shorter rest is left out in every epoch, not once at the end": """
+        "an incomplete batch is left out in every epoch, not once at the end": """
 def my_steps(samples, batch, epochs):
     return samples * epochs // batch
 """,

@@ -28,7 +28,7 @@ WRONG = {
             body="hit = (errors <= threshold * sides.amax(1)[:, None]).float()\n"
             "    return (hit * visible).sum(0) / visible.sum(0)"
         ),
-        "what is not visible counts with you: it must be neither a hit nor a miss": PCK.format(
+        "you count keypoints that are not visible: they are neither hits nor misses": PCK.format(
             body="return (errors < threshold * sides.amax(1)[:, None]).float().mean(dim=0)"
         ),
         "you count the hits among the visible, but divide by all hands": PCK.format(
@@ -77,7 +77,9 @@ def my_pck(errors, target, visible, threshold):
             body="distance = (distance + 0.5) * 128 / 224 - 0.5\n"
             "    return (distance * visible).sum(0) / visible.sum(0)"
         ),
-        "what is not visible counts with you: leave it out": EPE.format(body="return distance.mean(0) * 128 / 224"),
+        "you count keypoints that are not visible: leave them out": EPE.format(
+            body="return distance.mean(0) * 128 / 224"
+        ),
         "what is not visible counts as an error of 0 with you: divide by the number of those that are": EPE.format(
             body="distance[~visible] = 0\n    return distance.mean(0) * 128 / 224"
         ),

@@ -92,7 +92,7 @@ check_resize_camera = Check(
         ),
         "only the focal lengths were scaled": _focal_only,
         "only the centre was scaled": lambda K, s: np.concatenate([K[:, :2], _resize_camera(K, s)[:, 2:]], axis=1),
-        "a focal length is no place in the image: it knows no half pixel": (
+        "a focal length is a length, not a place in the image: it gets no half pixel": (
             lambda K, s: np.where(K > 1, (K + 0.5) * s - 0.5, K)
         ),
     },

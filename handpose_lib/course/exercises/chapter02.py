@@ -100,5 +100,5 @@ check_window = Check(
         "at the border the slice begins at a negative number, which counts from the end": _negative_slice,
         "that is the highest pixel: nothing was averaged": lambda h, radius: _decoded(h, "argmax"),
     },
-    right="right: deaf to what lies outside the window, and the first step of local_peak",
+    right="right: what lies outside the window no longer matters, and this is the first step of local_peak",
 )

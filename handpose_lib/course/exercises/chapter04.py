@@ -109,7 +109,7 @@ check_field = Check(
     cases=lambda: [(depth,) for depth in range(5)],
     mistakes={
         "each pooling takes in a neighbour as well": _field(pooling=0),
-        "a pooling's neighbour is a step of the level above it away, 2**(level - 1) pixels": _field(pooling=1),
+        "a pooling takes in a neighbour on the level above it, which is 2**(level - 1) pixels away": _field(pooling=1),
         "on deeper levels a step is more than one pixel of the picture": lambda depth: 1 + 4 * (depth + 1),
         "half of the steps are missing: a block has two convolutions, and each adds one on either side": _field(
             convolutions=1

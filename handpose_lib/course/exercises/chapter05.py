@@ -111,7 +111,9 @@ check_weights = Check(
         "that is a minimum over the window, so the peak shrinks instead of growing": lambda t: (
             1 + 10 * (-max_pool2d(-t, 3, 1, 1) > 0.2)
         ),
-        "the spread target itself is the weight; ask where it exceeds 0.2": lambda t: 1 + 10 * max_pool2d(t, 3, 1, 1),
+        "you use the dilated target itself as the weight; ask where it exceeds 0.2": lambda t: (
+            1 + 10 * max_pool2d(t, 3, 1, 1)
+        ),
     },
     right="right: the peak and a rim of dark pixels around it",
 )

@@ -47,10 +47,10 @@ check_steps = Check(
     truth=lambda samples, batch, epochs: samples // batch * epochs,
     cases=lambda: [(1000, 128, 10), (1348, 16, 3), (96, 32, 2)],
     mistakes={
-        "you count the shorter rest of an epoch as a batch": lambda samples, batch, epochs: (
+        "you count the incomplete last batch of an epoch, which is left out": lambda samples, batch, epochs: (
             math.ceil(samples / batch) * epochs
         ),
-        "the shorter rest is left out in every epoch, not once at the end": lambda samples, batch, epochs: (
+        "an incomplete batch is left out in every epoch, not once at the end": lambda samples, batch, epochs: (
             samples * epochs // batch
         ),
         "a step is a whole batch: your number has a fraction": lambda samples, batch, epochs: samples / batch * epochs,

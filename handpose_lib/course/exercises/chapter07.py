@@ -57,7 +57,7 @@ check_pck = Check(
         "an error equal to the bound is a miss: is your comparison strict?": (
             lambda e, g, v, t: _over_hands(e <= t * _sides(g).amax(-1, keepdim=True), v)
         ),
-        "what is not visible counts with you: it must be neither a hit nor a miss": (
+        "you count keypoints that are not visible: they are neither hits nor misses": (
             lambda e, g, v, t: _hits(e, g, t).double().mean(0)
         ),
         "you count the hits among the visible, but divide by all hands": (
@@ -83,7 +83,7 @@ check_pck = Check(
             lambda e, g, v, t: _over_hands(e < t * _box_of_visible(g, v), v)
         ),
     },
-    right="right: below and not at most, by each hand's own box, and what is not on the image counts nowhere",
+    right="right: a strict comparison, each hand's own box, and only keypoints that are on the image",
 )
 
 
@@ -107,7 +107,9 @@ check_epe = Check(
         "the half pixel belongs to positions: in the difference of two it drops out": (
             lambda p, g, v: (_over_hands(_lengths(p, g), v) + 0.5) * 128 / 224 - 0.5
         ),
-        "what is not visible counts with you: leave it out": (lambda p, g, v: _lengths(p, g).mean(0) * 128 / 224),
+        "you count keypoints that are not visible: leave them out": (
+            lambda p, g, v: _lengths(p, g).mean(0) * 128 / 224
+        ),
         "what is not visible counts as an error of 0 with you: divide by the number of those that are": (
             lambda p, g, v: (_lengths(p, g) * v).mean(0) * 128 / 224
         ),
