@@ -26,13 +26,14 @@ help:
 
 # uv, itself from the registry, installs in half a minute what takes pip several; it is told to trust the
 # certificates that the system trusts, as pip does. Nothing is installed the second time until pyproject.toml or the
-# tested versions change.
+# tested versions change. What is installed is compiled at once: where Python may write no bytecode
+# (PYTHONDONTWRITEBYTECODE, as in many containers), each process would compile torch again, which takes it 15 seconds.
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handpose-lib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } \
 		|| { rm -rf .venv; $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev,docs,export]'
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[notebooks,dev,docs,export]'
 	touch $(SETUP)
 
 course: $(SETUP)
@@ -43,6 +44,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m compileall -q handpose_lib
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
 	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
