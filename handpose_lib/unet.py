@@ -100,12 +100,14 @@ class UNet2DHandPose(nn.Module):
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; every part of the model is then in the mode again that it came in."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def fuse_batch_norm(model: nn.Module) -> nn.Module:
