@@ -96,11 +96,24 @@ def github_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def plain(markdown: str) -> str:
+    """The last paragraph of a markdown cell without its marks: what the text says about the picture that follows."""
+    text = re.sub(r"<[^>]+>|[*`$]|^#+ ", "", markdown.strip().split("\n\n")[-1], flags=re.MULTILINE)
+    return " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).split())
+
+
 def for_the_site(notebook: dict) -> dict:
-    """A chapter with our own badge, contents that lead to this site's anchors, and what the tests check folded."""
+    """A chapter with our own badge, contents that lead to this site's anchors, and what the tests check folded.
+
+    The alternative text of a picture is what was said before it.
+    """
+    said = ""
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            cell["metadata"]["mystnb"] = {"image": {"alt": f"Picture: {said}"}}
         if cell["cell_type"] == "markdown":
+            said = plain(text)
             text = text.replace(BADGE, "../docs/_static/colab-badge.svg")
             cell["source"] = re.sub(r"\]\(#([^)\s]+)\)", lambda link: f"](#{github_anchor(link[1])})", text)
         elif "checks" in cell["metadata"].get("tags", []):
@@ -134,6 +147,15 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].split("<!-- without -->")[0] + DEMO_LINK
 
 
+def plain_signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Signatures without the marks of a dataclass's defaults, which Sphinx can't read."""
+    if signature and "<factory>" in signature:
+        signature = re.sub(r"~?(?:\w+\.)+(?=\w)", "", signature).replace("<factory>", "...")
+    return signature, returns
+
+
 def show_code(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Blocks that a module's docstring indents are code, or a table of files, and keep their form."""
     if what == "module":
@@ -165,4 +187,5 @@ def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", prepare)
     app.connect("autodoc-process-docstring", show_code)
+    app.connect("autodoc-process-signature", plain_signature)
     app.connect("build-finished", finish)

@@ -138,10 +138,10 @@ def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | 
     points = np.asarray(keypoints)
     if width is None:
         inches = ax.get_window_extent().width / ax.figure.dpi
-        width = float(np.clip(0.85 * inches, 0.9, 3.5))
+        width = float(np.clip(0.85 * inches, 1.1, 3.5))
     width, layer = (0.6 * width, 2.2) if truth else (width, 2.8)
     colours = ["white" if truth else keypoint_colour(k) for k in range(len(points))]
-    edge, size = 0.15 + 0.35 * width, (2.3 * width) ** 2
+    edge, size = 0.1 + 0.3 * width, (2.3 * width) ** 2
     if truth:
         ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors=DARK, linewidths=width + edge, zorder=layer)
         ax.scatter(*points.T, s=2 * size, facecolors="none", edgecolors="white", linewidths=width, zorder=layer + 0.2)
@@ -175,7 +175,11 @@ def image_grid(
     apart = apart and keypoints is not None and truths is not None
     lines = -(-len(images) // columns)
     rows = lines * (1 + apart)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * side, rows * side), squeeze=False)
+    # As high as the pictures and their titles, so that no room is left between the columns.
+    tallest = 1.0 if close else max(_aspect(image) for image in images)
+    heading = 0.08 + 0.17 * max(len(title.splitlines()) for title in titles) if titles else 0.0  # inches
+    height = rows * tallest * side + lines * heading
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * side, height), squeeze=False)
     for ax in axes.flat:
         ax.set_visible(False)
     for i, image in enumerate(images):
@@ -194,6 +198,12 @@ def image_grid(
             if apart and column == 0:
                 ax.set_ylabel(("predicted", "true")[k])
     return figure
+
+
+def _aspect(image: Any) -> float:
+    """Height by width of an image (3, H, W) or (H, W, 3)."""
+    height, width = np.shape(image)[1:] if np.shape(image)[-1] != 3 else np.shape(image)[:2]
+    return height / width
 
 
 def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
@@ -227,6 +237,7 @@ def map_grid(rows: Mapping[str, Any], columns: Sequence[str], side: float = 1.55
         for ax, one in zip(line, maps, strict=True):
             picture = ax.imshow(np.asarray(one), cmap="magma", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, left=True, bottom=True)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     for ax, title in zip(axes[0], columns, strict=True):
         ax.set_title(title, fontsize=9)
@@ -240,8 +251,10 @@ def training_curves(history: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     axes[0].plot(history["epoch"], history["train_loss"], color="black", marker=".")
     axes[0].set(xlabel="epoch", ylabel="Adaptive Wing loss\n(mean over the epoch)", yscale="log", title="Training loss")
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else "")
     axes[1].plot(history["epoch"], history["sigma_px"], color="black", linestyle="--", label="target's σ")
-    axes[1].set(xlabel="epoch", ylabel="σ / px of the network's image", title="Width of the target")
+    axes[1].set(xlabel="epoch", ylabel="σ / px of the image", title="Width of the target")
     axes[1].set_ylim(bottom=0)
     axes[2].plot(history["epoch"], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
     axes[2].set(xlabel="epoch", ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")

@@ -159,7 +159,7 @@ def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path
 
 def history_line(row: HistoryRow, epochs: int) -> str:
     """A row of the history as a line of text, printed while a training runs."""
-    around = "  (crops around the true boxes)" if row["val_boxes"] == "truth" else ""
+    around = "  (true boxes)" if row["val_boxes"] == "truth" else ""
     return (
         f"epoch {row['epoch']:3d}/{epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
         f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128{around}  {row['seconds']:.0f} s"

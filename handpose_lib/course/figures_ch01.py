@@ -25,9 +25,9 @@ def draw_projection(image: Any, xyz: Any, keypoints: Any, K: Any, chosen: tuple[
         K: (3, 3), px.
         chosen: up to three keypoints' numbers.
     """
-    figure = plt.figure(figsize=(10, 4), layout="none")
-    space = figure.add_axes((-0.01, -0.1, 0.7, 1.2), projection="3d", computed_zorder=False)
-    picture = figure.add_axes((0.69, 0.06, 0.3, 0.8))
+    figure = plt.figure(figsize=(10, 3), layout="none")
+    space = figure.add_axes((-0.01, -0.36, 0.7, 1.6), projection="3d", computed_zorder=False)
+    picture = figure.add_axes((0.7, 0.02, 0.28, 0.88))
     points, pixels = np.asarray(xyz) * 100, np.asarray(image).transpose(1, 2, 0) / 255  # cm
     camera, uv = np.asarray(K), np.asarray(keypoints)
     depth = points[:, 2].mean()

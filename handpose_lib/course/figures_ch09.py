@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from handpose_lib import plots
@@ -66,6 +67,7 @@ def stage_row(stages: dict[str, Any]) -> Figure:
         ax.imshow(np.clip(image, 0, 1))
         ax.set(xticks=[], yticks=[])
         ax.set_title(name, fontsize="small")
+        sns.despine(ax=ax, left=True, bottom=True)
     return figure
 
 
@@ -116,6 +118,7 @@ def depth_pair(mine: np.ndarray, library: np.ndarray) -> Figure:
         picture = ax.imshow(np.where(np.isfinite(depth), depth, np.nan), cmap="gray_r", **limits)
         ax.set_facecolor("#D9E6F2")
         ax.set(title=title, xticks=[], yticks=[])
+        sns.despine(ax=ax, left=True, bottom=True)
     figure.colorbar(picture, ax=axes, label="depth / m", shrink=0.85)
     return figure
 
@@ -140,6 +143,6 @@ def paired_differences(paired: pd.DataFrame) -> Figure:
         for place, name in enumerate(paired.columns):
             ax.plot(part[name], [place] * len(part), "o", markerfacecolor="none", markeredgecolor="black")
         ax.axvline(0, color="grey", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"PCK@0.2 (bbox) less that of everything, points\n{data}", ylim=(len(paired.columns) - 0.5, -0.5))
+        ax.set(title=data, xlabel="change of PCK@0.2 (bbox), points", ylim=(len(paired.columns) - 0.5, -0.5))
     axes[0][0].set_yticks(range(len(paired.columns)), paired.columns)
     return figure
