@@ -10,9 +10,12 @@ import re
 import shutil
 import sys
 import tomllib
+from base64 import b64decode
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +63,7 @@ html_theme_options = {
 mathjax_path = "mathjax/tex-chtml.js"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 
+NARROW = 570  # px; on a telephone, a picture of less is made as narrow as the page
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 DEMO_LINK = """
 <p><a href="demo/index.html">Open the demo</a></p>
@@ -102,6 +106,12 @@ def plain(markdown: str) -> str:
     return " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).split())
 
 
+def widths(cell: dict) -> list[int]:
+    """Of the pictures that a cell stores, px."""
+    stored = [output.get("data", {}).get(kind) for output in cell["outputs"] for kind in ("image/png", "image/jpeg")]
+    return [Image.open(BytesIO(b64decode(picture))).width for picture in stored if picture]
+
+
 def for_the_site(notebook: dict) -> dict:
     """A chapter with our own badge, contents that lead to this site's anchors, and what the tests check folded.
 
@@ -111,7 +121,8 @@ def for_the_site(notebook: dict) -> dict:
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            cell["metadata"]["mystnb"] = {"image": {"alt": f"Picture: {said}"}}
+            narrow = {"classes": "narrow"} if max(widths(cell), default=NARROW) < NARROW else {}
+            cell["metadata"]["mystnb"] = {"image": {"alt": f"Picture: {said}", **narrow}}
         if cell["cell_type"] == "markdown":
             said = plain(text)
             text = text.replace(BADGE, "../docs/_static/colab-badge.svg")
