@@ -92,8 +92,8 @@ class KeypointFolder(VisionDataset):
             )
         if not usable.any():
             raise ValueError(
-                f"{self.labels}: no hand has {FEWEST} labelled keypoints on its picture: label more, or look whether "
-                "the labels were made for pictures of another size"
+                f"{self.labels}: no hand has {FEWEST} labelled keypoints on its picture: label more, or check that "
+                "the labels were made for pictures of this size"
             )
         names = self._groups(hands, files)
         rows = np.array([row for row in self._rows_of(names) if usable[row]], dtype=np.int64)

@@ -111,18 +111,18 @@ def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
         return
     at_zero = int((points == 0).all(-1).sum())
     if at_zero > 2:
-        raise ValueError(f"{path}, {hand.entry}: {at_zero} keypoints are at 0, 0: where one is not labelled, say null")
+        raise ValueError(f"{path}, {hand.entry}: {at_zero} keypoints are at 0, 0: write null where one is unlabelled")
     if (points >= 0).all() and (points <= 1).all():
         raise ValueError(f"{path}, {hand.entry}: its keypoints look like shares of the picture: give them in px")
     if (points == points[0]).all():
-        raise ValueError(f"{path}, {hand.entry}: its {len(points)} keypoints are all in one place: label it anew")
+        raise ValueError(f"{path}, {hand.entry}: its {len(points)} keypoints are all in one place: label it again")
 
 
 def _from_json(path: Path, text: str) -> list[LabelledHand]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): write it anew") from error
+        raise ValueError(f"{path} is not valid JSON ({error}): write it again") from error
     if isinstance(content, list):
         return [_hand(path, f"entry {number}", entry) for number, entry in enumerate(content)]
     if isinstance(content, dict) and "annotations" in content and "images" in content:
@@ -205,7 +205,7 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[LabelledHand]:
         images = {image["id"]: image for image in content["images"]}
         if len(images) < len(content["images"]):
             twice = Counter(image["id"] for image in content["images"]).most_common(1)[0][0]
-            raise ValueError(f"{path}: several images have the id {twice!r}, so nobody knows whose labels are whose")
+            raise ValueError(f"{path}: several images have the id {twice!r}, so it is not clear which labels are whose")
         categories = {kind["id"]: kind for kind in content.get("categories") or []}
         marked = [a for a in content["annotations"] if a.get("keypoints")]
         orders = {number: _order(path, kind) for number, kind in categories.items() if _names(kind)}
@@ -334,8 +334,8 @@ def _whole_rows(path: Path, reader: csv.DictReader) -> Iterator[dict[str, str]]:
                 count = sum(len(cell) if isinstance(cell, list) else cell is not None for cell in row.values())
                 raise ValueError(
                     f"{path}, line {reader.line_num}: it has {count} cells and the first line has "
-                    f"{len(reader.fieldnames)}: write numbers with points, and nothing into a cell that is not known"
+                    f"{len(reader.fieldnames)}: write numbers with points, and leave unknown cells empty"
                 )
             yield row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num} is no line of a table ({error}): write it anew") from error
+        raise ValueError(f"{path}, line {reader.line_num} can't be read as a row ({error}): write it again") from error

@@ -91,7 +91,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there") from None
     except Exception as error:
-        raise ValueError(f"{path} is no picture that can be read: save it again as JPEG or PNG") from error
+        raise ValueError(f"{path} can't be read as a picture: save it again as JPEG or PNG") from error
 
 
 def is_drawing(path: str | Path) -> bool:

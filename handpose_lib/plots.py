@@ -54,7 +54,7 @@ def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lower()[1:] not in known:
-        raise ValueError(f"{path} is no name of a picture: end it in .{', .'.join(sorted(known))}")
+        raise ValueError(f"{path} is not the name of a picture: end it in .{', .'.join(sorted(known))}")
     with atomic_path(path, durable=False) as temporary:
         figure.savefig(temporary, metadata={"Software": DRAWN_BY} if path.suffix.lower() == ".png" else None)
 

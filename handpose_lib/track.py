@@ -5,7 +5,7 @@
         hand = tracker(frame, time)        # hand.keypoints (21, 2) px, or None
 
 To search a whole picture takes many looks. A hand moves little from one frame to the next, so one look around the last
-answer is enough, until the network is no longer sure of what it sees there; then the frame is searched anew.
+answer is enough, until the network is no longer sure of what it sees there; then the whole frame is searched again.
 """
 
 import math
@@ -117,7 +117,7 @@ class HandsTracker:
 
     The network answers one hand per look. So the first is searched for in the frame, and each further one in the frame
     with the hands that are already known painted over. Where fewer hands are known than there may be, that is tried
-    anew every `SEARCH_EVERY` frames. Two hands that cover each other are beyond this: one of them is lost, and found
+    again every `SEARCH_EVERY` frames. Two hands that cover each other are beyond this: one of them is lost, and found
     again when they part.
 
     Args:

@@ -106,7 +106,7 @@ def built(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> nn.Mo
         if tuple(tensors[name].shape) != shape:
             raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the header asks for {shape}")
     if extra := tensors.keys() - wanted.keys():
-        raise ValueError(f"{min(extra)} is of no such network")
+        raise ValueError(f"{min(extra)} does not belong to such a network")
     model = make()
     model.load_state_dict(dict(tensors))
     return model

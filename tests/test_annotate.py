@@ -158,7 +158,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_shown(folder: Path):
 
 def test_a_picture_that_is_damaged_is_one_sentence(folder: Path):
     (folder / "0.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"0\.png is no picture"):
+    with pytest.raises(ValueError, match=r"0\.png can't be read as a picture"):
         LabelStore(folder, dot_predictor()).hand(0)
 
 
@@ -174,7 +174,7 @@ def test_folders_that_can_not_be_labelled_are_one_sentence(folder: Path, tmp_pat
     monkeypatch.setattr("handpose_lib.predict.HandPosePredictor.from_pretrained", lambda *a, **k: dot_predictor())
     (tmp_path / "empty").mkdir()
     assert "holds no pictures" in stopped_with(["annotate", str(tmp_path / "empty")], capsys)
-    assert "is no folder" in stopped_with(["annotate", str(tmp_path / "nowhere")], capsys)
+    assert "is not a folder" in stopped_with(["annotate", str(tmp_path / "nowhere")], capsys)
     assert "--port is 70000" in stopped_with(["annotate", str(folder), "--port", "70000"], capsys)
     (folder / "keypoints.json").write_text('{"0.png": {"keypoints": [], "confidence": []}}')
     assert "answers of `handpose predict`" in stopped_with(["annotate", str(folder)], capsys)

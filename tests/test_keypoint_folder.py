@@ -159,7 +159,7 @@ def test_what_is_wrong_is_one_sentence_with_file_and_entry(folder: Path, tmp_pat
     refused({"images": [], "annotations": [{"id": 1, "image_id": 5, "keypoints": [0] * 63}]}, "no image 5")
     refused(as_coco(entries, ["wrist", "thumb1", "claw", *KEYPOINT_NAMES[3:]]), "'claw' is not known")
     (tmp_path / "labels.json").write_text("[1, ")
-    with pytest.raises(ValueError, match=r"labels\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"labels\.json is not valid JSON"):
         read_labels(tmp_path / "labels.json")
     (tmp_path / "labels.csv").write_text("file,wrist_x\n")
     with pytest.raises(ValueError, match=r"labels\.csv lacks 41 columns, wrist_y, thumb_cmc_x"):
@@ -282,7 +282,7 @@ def test_bad_folders_are_one_sentence(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"no keypoint is on the picture of 320×240 px"):
         KeypointFolder(folder, "all")
     (folder / "00.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"00\.png is no picture"):
+    with pytest.raises(ValueError, match=r"00\.png can't be read as a picture"):
         KeypointFolder(folder, "all")
 
 

@@ -116,7 +116,7 @@ def test_labels_that_cannot_be_meant_are_named_with_their_entry(case: str, tmp_p
 COLUMNS = ["file", *(f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy")]
 LINE = ["a.jpg", *(str(value) for point in HAND for value in point)]
 FILES = {
-    "a list in lists without end": ("a.json", "[" * 100_000, "is no JSON"),
+    "a list in lists without end": ("a.json", "[" * 100_000, "is not valid JSON"),
     "several images of one number": (
         "a.json",
         json.dumps({"images": [{"id": 7, "file_name": name} for name in "ab"], "annotations": []}),
@@ -128,7 +128,7 @@ FILES = {
     "semicolons": ("a.csv", ";".join(COLUMNS), "separated by semicolons"),
     "a line that is too short": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE[:-2])}\n", "line 2: it has 41 cells"),
     "decimal commas": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE).replace('.', ',')}\n", "line 2: it has"),
-    "a cell without end": ("a.csv", f"{','.join(COLUMNS)}\n{'x' * 200_000}\n", "line 1 is no line of a table"),
+    "a cell without end": ("a.csv", f"{','.join(COLUMNS)}\n{'x' * 200_000}\n", "line 1 can't be read as a row"),
 }  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_a_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["figure.txt", "figure"])
 def test_a_figure_in_no_format_is_refused_by_its_name(name: str, tmp_path: Path):
-    with pytest.raises(ValueError, match=rf"{name} is no name of a picture: end it in .*\.png"):
+    with pytest.raises(ValueError, match=rf"{name} is not the name of a picture: end it in .*\.png"):
         plots.save(plots.plt.figure(figsize=(1, 1)), tmp_path / name)
 
 

@@ -35,7 +35,7 @@ class LabelStore:
     def __init__(self, folder: str | Path, predictor: Callable[[Path], tuple[Tensor, Tensor]]):
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder} is no folder: give the folder that holds your pictures")
+            raise FileNotFoundError(f"{self.folder} is not a folder: give the folder that holds your pictures")
         self.path = self.folder / LABELS
         _check_writable(self.folder, self.path)
         inside = self.folder.resolve()

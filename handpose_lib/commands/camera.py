@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   handpose camera
   handpose camera --number 1 --max-hands 2 --no-mirror
 
-Keys, with the window in front: q or Escape quits, m mirrors, r searches anew.
+Keys, with the window in front: q or Escape quits, m mirrors, r searches again.
 """
 WINDOW = "handpose camera (q quits)"
 FRAMES_FOR_RATE = 20  # frames per second are counted over so many

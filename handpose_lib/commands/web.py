@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     parser.add_argument("--port", type=int, default=8321, help="on 127.0.0.1 (default: 8321; 0: any that is free)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
-    parser.add_argument("--build", action="store_true", help="put the page together anew, and end")
+    parser.add_argument("--build", action="store_true", help="build the page again, and end")
     parser.add_argument("--out", type=Path, help="with --build: the folder to write, for any host to serve")
     parser.add_argument("--weights", type=Path, help="with --build: weights of your own (default: the bundled ones)")
     parser.add_argument(

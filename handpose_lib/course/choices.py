@@ -66,7 +66,7 @@ def choose(
         "zips": [str(path) for path in zips],
     }
     if _set_by_hand():
-        print(f"HANDPOSE_PRESET is set to {os.environ['HANDPOSE_PRESET']}: that stands, and nothing was written")
+        print(f"HANDPOSE_PRESET is set to {os.environ['HANDPOSE_PRESET']} and takes precedence: nothing was written")
         return chosen
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / FILE) as temporary:
