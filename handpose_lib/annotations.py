@@ -29,7 +29,7 @@ def project(xyz: Any, K: Any) -> Any:
         (..., P, 2) x and y in pixels, of the same kind as `xyz`.
 
     Raises:
-        ValueError: a point that is not in front of the camera (z <= 0 or NaN); it names the first.
+        ValueError: a point that is not in front of the camera (z <= 0 or NaN), which it names; a K that is none.
 
     >>> project(np.array([[0.1, 0.0, 0.5]]), np.array([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])).tolist()
     [[212.0, 112.0]]
@@ -40,6 +40,8 @@ def project(xyz: Any, K: Any) -> Any:
         first = tuple(np.argwhere(~(depth > 0))[0].tolist())
         where = ", ".join(map(str, first))
         raise ValueError(f"xyz[{where}] has z = {depth[first]:g}: a point must lie in front of the camera, z > 0")
+    if not bool((K[..., 2, :2] == 0).all() and (K[..., 2, 2] == 1).all()):
+        raise ValueError("the last row of K must be 0, 0, 1: is it transposed?")
     return xyz @ K[..., :2, :].mT / z  # (..., P, 3) @ (..., 3, 2)
 
 
@@ -55,6 +57,8 @@ def load_annotations(root: Path, part: str) -> dict[str, np.ndarray]:
 
 def _annotation_files(root: Path, part: str) -> dict[str, Path]:
     """The JSON files by name, optional ones only where they are there."""
+    if root.is_file():
+        raise ValueError(f"{root} is a file: give the folder of a data set in FreiHAND's layout")
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not there: give FreiHAND's folder, or get it with `handpose data freihand`")
     files = {name: root / f"{part}_{name}.json" for name in ("K", "xyz", "occluded")}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handpose_lib.fields import check_fields
 from handpose_lib.framing import warp_images
 
 
@@ -35,9 +36,10 @@ class Augmentation:
     untouched: float = 0.1  # share that none of these three changes
 
     def __post_init__(self) -> None:
-        if not (self.scale >= 1 and self.rotation_focus > 0 and 0 <= self.mirror <= 1):
+        check_fields(self)
+        if not (1 <= self.scale <= 10 and 0 < self.rotation_focus < math.inf and 0 <= self.mirror <= 1):
             raise ValueError(
-                f"scale must be at least 1, rotation_focus positive and mirror a probability, not {self.scale}, "
+                f"scale must be from 1 to 10, rotation_focus positive and mirror a probability, not {self.scale}, "
                 f"{self.rotation_focus} and {self.mirror}"
             )
         for name in ("rotation", "spectrum"):

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from handpose_lib.bench_predict import prediction
+from handpose_lib.bench_predict import PICTURES, prediction
 from handpose_lib.conventional import SIGMA, ConventionalSamples, decode_by_loop, render_by_loop, textbook_awing
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
@@ -30,6 +30,7 @@ from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings
+from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.train import Trainer
 from handpose_lib.unet import UNet2DHandPose
@@ -46,6 +47,11 @@ class Bench:
         width, batch = (64, 128) if gpu else (16, 32)
         self.settings = TrainSettings(width=width, batch_size=batch, framing=Framing(128))
         self.train_set, self.val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
+        if len(self.train_set) < batch or len(self.val_set) < PICTURES:
+            raise ValueError(
+                f"{root} has {len(self.train_set)} images for training and {len(self.val_set)} for validation: the "
+                f"bench needs {batch} and {PICTURES}, as the bundled sample has (leave out --root)"
+            )
         self.folder = tempfile.TemporaryDirectory()
         self.trainer = Trainer(self.settings, self.train_set, self.val_set, self.folder.name, device)
         self.trainer.model.train()
@@ -296,6 +302,6 @@ def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
         report["gpu_over_cpu"] = rates[0] / rates[1]
         print(f"f    training images/s, GPU / CPU, same network: {report['gpu_over_cpu']:.1f}")
     report["minutes"] = round((time.perf_counter() - started) / 60, 2)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report

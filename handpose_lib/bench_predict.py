@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from handpose_lib.bench import Bench
 
 
-def prediction(bench: "Bench", pictures: int = 32) -> None:
+PICTURES = 32  # of the validation set that are looked at
+
+
+def prediction(bench: "Bench", pictures: int = PICTURES) -> None:
     """Rows h to k: a photograph with and without the finder, a tracked frame, a batch, and MediaPipe beside them.
 
     Args:

@@ -25,6 +25,8 @@ def calibrated(peaks: Tensor, weights: Sequence[float]) -> Tensor:
     peaks = peaks.clamp(0, 1)
     if not weights:
         return peaks
+    if len(weights) != 3:
+        raise ValueError(f"weights must be the three numbers that `fit_calibration` gives, not {weights}")
     bias, own, hand = weights
     return torch.sigmoid(bias + own * peaks + hand * peaks.mean(1, keepdim=True))
 
@@ -46,6 +48,7 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
         raise ValueError(f"peaks and right must both be (M, K), got {tuple(peaks.shape)} and {tuple(right.shape)}")
     if not bool(peaks.isfinite().all()):
         raise ValueError("peaks must be finite, and some are NaN or infinite: leave these hands out")
+    _check_truth(right)
     truth = right.double().flatten()
     if not 0 < truth.mean() < 1:
         raise ValueError(
@@ -66,6 +69,12 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
     return tuple(float(weight) for weight in weights)
 
 
+def _check_truth(right: Tensor) -> None:
+    """ValueError for distances or shares where each entry must say whether a keypoint was right."""
+    if right.dtype != torch.bool and not bool(((right == 0) | (right == 1)).all()):
+        raise ValueError("right must be true or false (1 or 0) for each keypoint")
+
+
 def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """How often the answers of each range of confidence were right.
 
@@ -84,6 +93,7 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tens
         )
     if not bool(((confidence >= 0) & (confidence <= 1)).all()):
         raise ValueError("confidence must be from 0 to 1, as a predictor gives it (percent: divide by 100)")
+    _check_truth(right)
     confidence, right = confidence.flatten().double(), right.flatten().double()
     place = (confidence * bins).long().clamp(0, bins - 1)
     count = torch.bincount(place, minlength=bins)

@@ -4,6 +4,8 @@ A command's module in `commands/` is imported when that command is asked for, so
 """
 
 import argparse
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,22 +30,66 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal can't show is no reason to stop
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser(arguments).parse_args(arguments)
-    for name, value in vars(options).items():  # `~` is the home folder wherever a path is given
-        if isinstance(value, Path):
-            setattr(options, name, value.expanduser())
-        elif isinstance(value, list):
-            setattr(options, name, [each.expanduser() if isinstance(each, Path) else each for each in value])
     try:
+        _check_paths(arguments, options)
         with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
             options.run(options)
-    except (OSError, ValueError, FloatingPointError) as error:
-        print(f"handpose: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"handpose: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         print(f"handpose: {str(stop) or 'stopped'}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _check_paths(arguments: list[str], options: argparse.Namespace) -> None:
+    """Puts the home folder in the place of `~` wherever a path is given; ValueError for one that can't be meant."""
+    empty = next((each for each in arguments if not each or (each.startswith("--") and each.endswith("="))), None)
+    if empty is not None:  # as a path it would be the folder that one works in
+        raise ValueError(f"an argument is empty ({empty!r}): is a variable of the shell not set?")
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, _at_home(value))
+        elif isinstance(value, list):
+            setattr(options, name, [_at_home(each) if isinstance(each, Path) else each for each in value])
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: no home folder of this user is known, write the path out") from error
+
+
+def _sentence(error: Exception) -> str | None:
+    """What is said of an error; None for one that nobody expected."""
+    nameless = isinstance(error, OSError) and error.filename is None  # of what is printed, among others
+    if nameless and error.errno in (errno.EPIPE, errno.ENOSPC) and _output_is_broken():
+        return f"nobody takes what is printed any more ({error.strerror or error}), so this ended early"
+    first = str(error).partition("\n")[0]
+    if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
+        return f"there is not enough memory ({first or 'of this machine'}): take smaller settings or pictures"
+    # torch's own errors are of this kind too, and their text is for who wrote the code.
+    return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
+
+
+def _output_is_broken() -> bool:
+    """Whether standard output takes nothing more, such as a closed pipe; what waits for it is then given up."""
+    try:
+        print(flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of the process complains again
+        return True
+    return False
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:

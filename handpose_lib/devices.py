@@ -14,7 +14,9 @@ def pick_device(wanted: torch.device | str | None = None) -> torch.device:
     """
     if wanted and not (str(wanted) == "cuda" and torch.cuda.is_available()):
         try:
-            return torch.empty(0, device=wanted).device
+            tried = torch.zeros(1, device=wanted)
+            tried.item()  # a device of which nothing comes back, such as "meta", computes nothing
+            return tried.device
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"device '{wanted}' can't be used ({reason}): try cuda, mps or cpu, or none") from None

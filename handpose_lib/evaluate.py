@@ -22,7 +22,14 @@ from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES, with_gaps_filled
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
-from handpose_lib.predict import HandPosePredictor, bundled_finder, framing_of, points_on_input, sigma_of
+from handpose_lib.predict import (
+    HandPosePredictor,
+    bundled_finder,
+    check_keypoints,
+    framing_of,
+    points_on_input,
+    sigma_of,
+)
 from handpose_lib.unet import evaluating
 
 BOXES = ("found", "truth")
@@ -221,6 +228,7 @@ def evaluate(
         crops = getattr(getattr(model, "framing", None), "crop", True)
         return make_report(dataset, *model(images), boxes="found" if crops else "none")
     framing = framing or framing_of(model)
+    check_keypoints(model)
     device = torch.device(device) if device else next(model.parameters()).device
     if not framing.crop:
         batches = HandBatches(dataset, framing, min(batch_size, len(dataset)), device=device)
@@ -255,7 +263,15 @@ def make_report(
         boxes: see `Report`.
     """
     targets = torch.from_numpy(dataset.keypoints)
-    predictions = predictions.float().expand_as(targets)
+    predictions = torch.as_tensor(predictions).detach().cpu().float()
+    if predictions.shape not in (targets.shape, targets.shape[1:]):
+        raise ValueError(
+            f"predictions are {tuple(predictions.shape)}, they must be {tuple(targets.shape)}, one per item, or "
+            f"{tuple(targets.shape[1:])}, one for all"
+        )
+    if confidence is not None and confidence.shape != targets.shape[:2]:
+        raise ValueError(f"confidence is {tuple(confidence.shape)}, it must be {tuple(targets.shape[:2])}")
+    predictions = predictions.expand_as(targets)
     return Report(
         predictions=predictions,
         targets=targets,

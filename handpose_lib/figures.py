@@ -30,7 +30,9 @@ from torch import Tensor
 from handpose_lib import plots
 from handpose_lib.evaluate import make_report, mean_hand
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 from handpose_lib.synthhand.sample import SAMPLE_SHA256
 
@@ -38,6 +40,7 @@ RESULTS = ("per_keypoint_accuracy.csv",)  # what chapter 07 leaves in runs/resul
 SHOWN = {"gs": (0, 40, 80), "hom": (10, 50, 90), "sample": (20, 60, 100), "auto": (30, 70, 110)}  # hands of the sample
 ANSWERED = range(0, 32, 4)  # hands of the sample's test part: every fourth, so none was picked by hand
 NOT_MEASURED = "not measured"
+SCORE = "pck_0.2_bbox"  # what the plots of a CSV show
 HASH = "Source"  # the name of a picture's note
 
 
@@ -51,20 +54,25 @@ def write_all(pages: Sequence[Path], folder: Path, results: Path | None = None) 
 
     Raises:
         FileNotFoundError: a CSV that a picture needs is nowhere.
-        ValueError: an unknown table in the README.
+        ValueError: an unknown table in the README, or a file that is not what it should be; it names the file.
     """
     for name in RESULTS if results else ():
         if not (results / name).is_file():
             raise FileNotFoundError(f"{results / name} is not there: `make notebooks CHAPTER=07` writes it")
-        shutil.copyfile(results / name, folder / name)
+        TableScores.read(results / name)  # what is in `folder` stays where the new one can't be used
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(results / name, temporary)
     plots.use_style()
     for name, draw in PICTURES.items():
         figure, note = draw(folder), source_hash(name, folder)
         jpeg = {"pil_kwargs": {"comment": note, "quality": 88}}
-        figure.savefig(folder / name, **(jpeg if name.endswith(".jpg") else {"metadata": {HASH: note}}))
+        with atomic_path(folder / name) as temporary:
+            figure.savefig(temporary, **(jpeg if name.endswith(".jpg") else {"metadata": {HASH: note}}))
         plt.close(figure)
     for page in pages:
-        page.write_text(with_tables(page.read_text(encoding="utf-8"), folder), encoding="utf-8")
+        text = with_tables(page.read_text(encoding="utf-8"), folder)
+        with atomic_path(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return [*(folder / name for name in PICTURES), *pages]
 
 
@@ -114,6 +122,22 @@ class TableScores:
     def __init__(self, table: pd.DataFrame):
         self.table = table
 
+    @classmethod
+    def read(cls, path: Path) -> "TableScores":
+        """The scores in a CSV of `handpose evaluate` or chapter 07; ValueError that names it where it is none."""
+        table = _read_csv(path)
+        todo = "write it anew (`handpose evaluate`, or `make notebooks CHAPTER=07`)"
+        for name in ("keypoint", SCORE):
+            if name not in table:
+                raise ValueError(f"{path} has no column {name!r}: {todo}")
+        if table["keypoint"].tolist() != list(KEYPOINT_NAMES):
+            raise ValueError(f"{path} does not have one line per keypoint in the order of `keypoints.py`: {todo}")
+        shares = pd.to_numeric(table[SCORE], errors="coerce")
+        if not shares.between(0, 1).all():
+            row = int((~shares.between(0, 1)).argmax())
+            raise ValueError(f"{path}, line {row + 2}: {SCORE} is {table[SCORE][row]}, not from 0 to 1: {todo}")
+        return cls(table)
+
     def pck(self, threshold: float = 0.2, normalizer: str = "bbox") -> Tensor:
         """PCK of each keypoint (21,), from the column of that threshold and normaliser."""
         return torch.from_numpy(self.table[f"pck_{threshold:g}_{normalizer}"].to_numpy(np.float64, copy=True))
@@ -132,7 +156,7 @@ def draw_weights_per_keypoint(folder: Path) -> plt.Figure:
 def _bars(name: str, path: Path) -> plt.Figure:
     """The per-keypoint accuracy of a CSV, beside the mean hand's on the same test hands."""
     guess = make_report(FreiHAND(sample_root(), "test"), mean_hand(FreiHAND(sample_root(), "train")))
-    return plots.per_keypoint_bars({name: TableScores(pd.read_csv(path)), "mean hand": guess})
+    return plots.per_keypoint_bars({name: TableScores.read(path), "mean hand": guess})
 
 
 PICTURES: dict[str, Callable[[Path], plt.Figure]] = {
@@ -147,13 +171,20 @@ def with_tables(text: str, folder: Path) -> str:
     """The text with each table between its markers rewritten from the files in `folder`.
 
     Raises:
-        ValueError: an unknown table.
+        ValueError: an unknown table, or one whose file is damaged.
     """
 
     def table(match: re.Match) -> str:
         if match[1] not in TABLES:
             raise ValueError(f"no table is called {match[1]!r}: there are {', '.join(TABLES)}")
-        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]](folder)}\n<!-- /table -->"
+        try:
+            lines = TABLES[match[1]](folder)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:  # what JSON of another shape leads to
+            raise ValueError(
+                f"the table {match[1]!r} can't be made, its file in {folder} is not what it should be ({error!r}): "
+                "restore it, or measure anew"
+            ) from error
+        return f"<!-- table: {match[1]} -->\n{lines}\n<!-- /table -->"
 
     return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- /table -->", table, text, flags=re.DOTALL)
 
@@ -241,7 +272,7 @@ def ablation_table(folder: Path) -> str:
     path = folder / "ablation.csv"
     if not path.is_file():
         return f"*The ablation: {NOT_MEASURED} yet.*"
-    table = pd.read_csv(path)
+    table = _read_csv(path)
     names, sets = list(dict.fromkeys(table["row"])), list(dict.fromkeys(table["data"]))
     rows = []
     for name in names:
@@ -283,7 +314,24 @@ def _three_digits(value: float) -> str:
 
 
 def _read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """A report; None where there is no such file. ValueError that names a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or measure anew") from error
+    if not isinstance(report, dict) or not report:
+        raise ValueError(f"{path} holds no report: restore it, or measure anew")
+    return report
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A table; ValueError that names a file that holds none."""
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors and those of its decoding are of this kind
+        raise ValueError(f"{path} is no table ({error}): restore it, or measure anew") from error
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

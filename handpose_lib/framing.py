@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from handpose_lib.fields import check_fields
 from handpose_lib.keypoints import hand_direction
 
 
@@ -42,8 +43,9 @@ class Framing:
     upright: bool = False
 
     def __post_init__(self) -> None:
-        if self.image_size < 1 or self.image_size != int(self.image_size):
-            raise ValueError(f"image_size is {self.image_size}, it must be a whole number and positive")
+        check_fields(self)
+        if self.image_size < 1:
+            raise ValueError(f"image_size is {self.image_size}, it must be positive")
         if not 0 <= self.crop <= 1:
             raise ValueError(f"crop is {self.crop}, it is a share of the square: it must be from 0 to 1")
         if self.upright and not self.crop:
@@ -99,7 +101,10 @@ class Framing:
 
 
 def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32."""
+    """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32; ValueError for others."""
+    for size in (from_size, to_size):
+        if len(size) != 2 or min(size) <= 0:
+            raise ValueError(f"a size is (H, W), two positive numbers of pixels, not {tuple(size)}")
     sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
 
@@ -118,7 +123,14 @@ def crop_matrices(
 
     Returns:
         (B, 2, 3).
+
+    Raises:
+        ValueError: keypoints of another shape; on a CPU, any that is not finite.
     """
+    if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
+        raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
+    if keypoints.device.type == "cpu" and not bool(keypoints.isfinite().all()):  # to ask a GPU would be to wait for it
+        raise ValueError("keypoints must be finite, a hand with NaN has no box: see keypoints.with_gaps_filled")
     if up is None:
         up = keypoints.new_tensor([0.0, -1.0]).expand(len(keypoints), 2)
     x, y = torch.where(up.norm(dim=-1, keepdim=True) > 0, up, up.new_tensor([0.0, -1.0])).unbind(-1)

@@ -210,8 +210,10 @@ def _from_coco(path: Path, content: Mapping[str, Any]) -> list[LabelledHand]:
         marked = [a for a in content["annotations"] if a.get("keypoints")]
         orders = {number: _order(path, kind) for number, kind in categories.items() if _names(kind)}
         whole = [a for a in marked if len(a["keypoints"]) == 3 * COUNT]
-        if marked and not whole:
-            _refuse(path, marked[0], categories)
+        kinds = {a.get("category_id") for a in whole}  # a skeleton of another kind, such as a body's, is no hand
+        odd = [a for a in marked if len(a["keypoints"]) != 3 * COUNT and (not whole or a.get("category_id") in kinds)]
+        if odd:
+            _refuse(path, odd[0], categories)
         return [_coco_hand(path, a, images, categories, orders) for a in whole]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what a COCO keypoint file should be ({error!r}): export it again") from error
@@ -276,6 +278,8 @@ def _coco_hand(
     image = images.get(annotation.get("image_id"))
     if image is None:
         raise ValueError(f"{path}, {where}: there is no image {annotation.get('image_id')!r} in the file")
+    if not isinstance(image["file_name"], str):
+        raise ValueError(f"{path}, {where}: the file_name of its image must be text, not {image['file_name']!r}")
     where = f"{where} ({image['file_name']})"
     values = annotation["keypoints"]
     order = orders.get(annotation.get("category_id")) or range(COUNT)

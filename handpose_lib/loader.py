@@ -144,7 +144,10 @@ class HandBatches:
         self._memory: Tensor | None = None
         self._current: tuple[int, Tensor] | None = None  # the epoch at work and its order
         if len(self) == 0:
-            raise ValueError(f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples")
+            raise ValueError(
+                f"a batch of {batch_size} is larger than an epoch of {self.samples_per_epoch} samples: make it smaller "
+                "(--batch-size), or give more pictures"
+            )
 
     def _make_resident(self, resident: bool | None, progress: bool) -> bool:
         if self.device.type == "cpu":

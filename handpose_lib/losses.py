@@ -36,6 +36,7 @@ def adaptive_wing_constants(
     >>> [round(a, 3) for a in slope.tolist()], [round(c, 3) for c in offset.tolist()]
     ([11.121, 9.798], [2.625, -0.462])
     """
+    _check_settings(alpha, omega, epsilon, theta, 0.0, "mean")
     exponent = alpha - target
     ratio = theta / epsilon
     slope = omega / (1 + ratio**exponent) * exponent * ratio ** (exponent - 1) / epsilon
@@ -232,6 +233,8 @@ def adaptive_wing(
         if visible.is_floating_point():
             raise ValueError(f"visible is {visible.dtype}, it says yes or no for each map: give it as bool")
         visible = visible.to(pred.device, torch.bool)
+    if num_maps is not None and not isinstance(num_maps, Tensor) and not 0 <= num_maps < math.inf:
+        raise ValueError(f"num_maps is {num_maps}, it is how many maps are visible: it must not be negative")
     shape = pred.shape
     pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)
     curve = (alpha, omega, epsilon, theta)

@@ -24,6 +24,7 @@ from handpose_lib.devices import half_precision
 from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
+from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import as_array, picture_files, read_picture
 from handpose_lib.storage import bundled_file
 from handpose_lib.track import LOST, HandTracker, TrackedHand
@@ -67,7 +68,7 @@ class HandPosePredictor:
 
     Raises:
         ValueError: passes or batch_size below 1, several passes without a crop, a model that does not say how it is
-            framed.
+            framed, or that finds another number of keypoints than a hand has.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class HandPosePredictor:
         finder: nn.Module | None = None,
     ):
         self.framing = framing or framing_of(model)
+        check_keypoints(model)
         crops = self.framing.crop > 0
         self.passes = (3 if crops else 1) if passes is None else passes
         self.turned = crops if turned is None else turned
@@ -173,6 +175,8 @@ class HandPosePredictor:
             keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
         """
         pixels = as_array(picture, "the frame")
+        if keypoints.shape != (len(KEYPOINT_NAMES), 2):
+            raise ValueError(f"keypoints must be (21, 2), where the hand was, not {tuple(keypoints.shape)}")
         if self.framing.crop:
             view = self.framing.around(keypoints[None], SMALLEST_BOX)
         else:
@@ -270,6 +274,13 @@ class HandPosePredictor:
                 seen = self._network(view.contiguous(memory_format=torch.channels_last)).float()
             total = total + (seen.flip(-1) if flipped else seen)
         return total / (2 if mirrored else 1)
+
+
+def check_keypoints(model: nn.Module) -> None:
+    """ValueError for a network that says that it finds another number of keypoints than a hand has here."""
+    count = getattr(model, "num_keypoints", len(KEYPOINT_NAMES))
+    if count != len(KEYPOINT_NAMES):
+        raise ValueError(f"this network finds {count} keypoints, and a hand has {len(KEYPOINT_NAMES)}: give another")
 
 
 def framing_of(model: nn.Module) -> Framing:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handpose_lib.augment import Augmentation
+from handpose_lib.fields import check_fields
 from handpose_lib.framing import Framing
 
 LATER = ("spectrum", "wear", "occluders", "untouched")  # settings of the augmentation that older runs lack
+DEEPEST = 12  # poolings: an input of 4096 px is one pixel then
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -41,15 +43,12 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "width",
-            "depth",
-            "batch_size",
-            "epochs",
-            "learning_rate",
-            "sigma_start",
-            "sigma_end",
-        ):
+        check_fields(self)
+        if not all(type(channels) is int and channels > 0 for channels in (*self.decoder, *self.refine)):
+            raise ValueError(f"decoder and refine must be positive whole numbers, not {self.decoder} and {self.refine}")
+        if self.depth > DEEPEST:
+            raise ValueError(f"depth is {self.depth}, it must be at most {DEEPEST}")
+        for name in ("width", "depth", "batch_size", "epochs", "learning_rate", "sigma_start", "sigma_end"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
         if not 0 <= self.source_size < math.inf:

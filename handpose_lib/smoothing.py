@@ -61,15 +61,23 @@ class OneEuro:
             length: of the hand, px, such as the longer side of its box.
 
         Raises:
-            ValueError: a time that is not later than the one before, or anything that is NaN or infinite: it would
-                stay in all later answers.
+            ValueError: a time that is not later than the one before, keypoints of another shape, a negative length, or
+                anything that is NaN or infinite: it would stay in all later answers.
         """
+        if keypoints.dim() != 2 or keypoints.shape[1] != 2:
+            raise ValueError(f"keypoints must be (K, 2), those of one hand, not {tuple(keypoints.shape)}")
         if not (bool(keypoints.isfinite().all()) and math.isfinite(time) and math.isfinite(length)):
             raise ValueError(f"keypoints, time ({time}) and length ({length}) must be finite: leave such a frame out")
+        if length < 0:
+            raise ValueError(f"length is {length}, it is that of a hand in px: it must not be negative")
         if self._last is None:
             self._last = keypoints.clone(), torch.zeros(len(keypoints), 1), time
             return keypoints.clone()
         before, speed, then = self._last
+        if before.shape != keypoints.shape:
+            raise ValueError(
+                f"{len(keypoints)} keypoints came after {len(before)}: call reset() before those of something else"
+            )
         step = time - then
         if not step > 0:
             raise ValueError(f"a frame at {time:g} s came after one at {then:g} s: give frames in the order of time")

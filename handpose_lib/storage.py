@@ -155,6 +155,24 @@ def refuse_special(path: str | Path) -> None:
         raise ValueError(f"{path} is a pipe or a device, not a file: save what it gives, and give that file")
 
 
+def refuse_target(path: str | Path) -> None:
+    """OSError where a file can't take the place of what is at `path`: a folder, or a pipe or a device."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise OSError(f"{path} is {kind}, and a file is to be written there: give another name")
+
+
+def check_target(path: str | Path) -> None:
+    """OSError where a file could not be written to `path`: to be asked before the work that makes its content."""
+    refuse_target(path)
+    there = next(place for place in Path(path).absolute().parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise OSError(f"{path} can't be written, {there} takes no files ({error.strerror}): choose another") from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
@@ -165,9 +183,10 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
             file or the new one; and remove what killed processes left of this file. False for thousands of small files.
 
     Raises:
-        OSError: the disk is full; it names `path`.
+        OSError: the disk is full, or a folder, a pipe or a device is there; it names `path`.
     """
     path = Path(path)
+    refuse_target(path)
     make_folder(path.parent)
     if durable:
         remove_leftovers(path.parent, path.stem)

@@ -22,6 +22,7 @@ from handpose_lib.smoothing import OneEuro
 LOST = 0.5  # mean confidence below which nothing was found: 97 of 100 hands lie above it, 1 of 200 other pictures does
 FRAME_SECONDS = 1 / 30  # between two frames of which nobody says the time
 SEARCH_EVERY = 10  # frames between two searches for a hand that is missing beside another
+MOST_HANDS = 20  # that may be followed: each costs a look per frame
 SAME_HAND = 0.25  # two answers that are closer than this, in lengths of the hand, are of one hand
 
 Box = Sequence[float]  # left, top, right, bottom in px
@@ -125,14 +126,14 @@ class HandsTracker:
         max_hands: how many hands there may be.
 
     Raises:
-        ValueError: max_hands below 1.
+        ValueError: max_hands below 1 or above `MOST_HANDS`.
     """
 
     def __init__(
         self, predictor: Predictor, max_hands: int = 2, threshold: float = LOST, smoothing: OneEuro | None = None
     ):
-        if max_hands < 1:
-            raise ValueError(f"max_hands is {max_hands}, it must be at least 1")
+        if not 1 <= max_hands <= MOST_HANDS:
+            raise ValueError(f"max_hands is {max_hands}, it must be from 1 to {MOST_HANDS}")
         self.predictor, self.threshold, self.smoothing = predictor, threshold, smoothing
         self._trackers = [HandTracker(predictor, threshold, deepcopy(smoothing)) for _ in range(max_hands)]
         self.reset()

@@ -76,6 +76,8 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
         ValueError: it can't be meant.
     """
     values = header.get("framing", header)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"framing is {values!r}, it must be an object")
     size, crop, upright = values.get("image_size", 128), values.get("crop", 0.0), values.get("upright", False)
     if type(size) is not int or not 0 < size <= LARGEST_INPUT or size % multiple:
         raise ValueError(f"image_size is {size!r}, it must be a multiple of {multiple} up to {LARGEST_INPUT}")

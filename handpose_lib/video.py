@@ -7,6 +7,7 @@ none that it has; so nothing here rests on what a file says about itself but on 
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -154,6 +155,8 @@ class VideoWriter:
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
             raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
+        if not 0 < fps < math.inf or min(size) < 2:
+            raise ValueError(f"a film needs frames per second above 0 and sides of 2 px or more, not {fps} and {size}")
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(
@@ -170,6 +173,16 @@ class VideoWriter:
 
     def write(self, image: np.ndarray, time: float) -> None:
         """Adds a picture, RGB uint8 (H, W, 3), that is shown from `time` in seconds on."""
+        if (
+            image.dtype != np.uint8
+            or image.shape[2:] != (3,)
+            or image.shape[0] // 2 * 2 != self._size[0]
+            or (image.shape[1] // 2 * 2 != self._size[1])
+        ):
+            raise ValueError(
+                f"a picture of {image.shape} {image.dtype} can't go into a film of {self._size} px: give RGB uint8 of "
+                "the size that was said at first"
+            )
         if self._first is None:
             self._first = time
         self._write_until(round((time - self._first) * self.fps))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from handpose_lib.stacked import StackedUNet
 from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 from handpose_lib.unet import UNet2DHandPose
 
+LARGEST_WEIGHT = 1000.0  # of a calibration; fitted ones are below 20
 NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
 
 
@@ -65,7 +65,9 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     check_kind(path)
     try:
         with safe_open(str(path), "pt") as file:
-            header = json.loads((file.metadata() or {})["handpose"])
+            header = json.loads((file.metadata() or {}).get("handpose") or "null")
+            if not isinstance(header, dict):
+                raise ValueError("its header does not say what network it holds")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         check_tensors(tensors, header.get("checksum"))
         model = _network(header, tensors)
@@ -101,7 +103,7 @@ def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -
 def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     """The network that a header describes, with these tensors in it; ValueError where they do not fit each other."""
     kind = header.get("network", "UNet2DHandPose")  # older files hold a U-Net and do not say so
-    if kind not in NETWORKS:
+    if not isinstance(kind, str) or kind not in NETWORKS:
         raise ValueError(f"network is {kind!r}, it must be one of {', '.join(NETWORKS)}")
     shape: dict[str, Any] = numbers_in(header, ("width", "depth", "num_keypoints"), tensors)
     if kind == "StackedUNet":
@@ -117,7 +119,7 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Mod
     calibration = header.get("calibration", [])
     if not isinstance(calibration, list) or len(calibration) not in (0, 3):
         raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
-    if not all(type(one) in (int, float) and math.isfinite(one) for one in calibration):
+    if not all(type(one) in (int, float) and abs(one) <= LARGEST_WEIGHT for one in calibration):
         raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
     model.calibration = tuple(float(one) for one in calibration)
     return model

@@ -18,14 +18,16 @@ from trees import make_tree
 from handpose_lib import answers, cli, metrics, plots
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.augment import Augmentation
-from handpose_lib.calibration import fit_calibration, reliability
+from handpose_lib.calibration import calibrated, fit_calibration, reliability
 from handpose_lib.evaluate import make_report
 from handpose_lib.framing import Framing
-from handpose_lib.freihand import FreiHAND
+from handpose_lib.freihand import FreiHAND, project
+from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import find_labels, read_labels
-from handpose_lib.losses import adaptive_wing
+from handpose_lib.losses import adaptive_wing, adaptive_wing_constants
 from handpose_lib.pictures import is_drawing, picture_size, read_picture
+from handpose_lib.settings import TrainSettings
 from handpose_lib.smoothing import OneEuro, jitter, lag
 from handpose_lib.storage import atomic_path
 from handpose_lib.track import Clock
@@ -35,6 +37,8 @@ from handpose_lib.weights import load_model, save_model
 HANDS, OTHER = torch.rand(4, 21, 2) * 200, torch.rand(4, 21, 2) * 200
 FILM = torch.rand(9, 21, 2)
 MAPS = torch.rand(1, 21, 4, 4)
+CAMERA = torch.tensor([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])
+SPACE = torch.rand(21, 3) + 0.5
 
 ARGUMENTS = {
     "a threshold in percent": (lambda: metrics.pck(HANDS, OTHER, threshold=20), "threshold is 20, it is a share"),
@@ -67,11 +71,77 @@ ARGUMENTS = {
     "a lag of one frame": (lambda: lag(FILM[:1], FILM[:1], torch.zeros(1)), "T of at least 2"),
     "times that fall": (lambda: lag(FILM, FILM, torch.arange(9.0).flip(0)), "times must be"),
     "uneven times": (lambda: lag(FILM, FILM, torch.arange(9.0) ** 2), "by the same step"),
+    "keypoints of no hand": (lambda: OneEuro()(FILM, 0.0, 50.0), r"keypoints must be \(K, 2\), .* not \(9, 21, 2\)"),
+    "keypoints on their side": (lambda: OneEuro()(FILM[0].T, 0.0, 50.0), r"must be \(K, 2\), .* not \(2, 21\)"),
+    "a hand of negative length": (lambda: OneEuro()(FILM[0], 0.0, -5.0), "length is -5.0"),
+    "distances for what was right": (
+        lambda: reliability(torch.rand(4, 21), HANDS[..., 0]), "right must be true or false"
+    ),
+    "shares for what was right": (
+        lambda: fit_calibration(torch.rand(2, 3), torch.full((2, 3), 0.5)), "right must be true or false"
+    ),
+    "two weights of three": (lambda: calibrated(torch.rand(2, 3), (1.0, 2.0)), "weights must be the three numbers"),
+    "half a map": (lambda: render_heatmaps(HANDS, (8.5, 8)), r"size must be \(H, W\) in whole pixels, not \(8.5, 8\)"),
+    "maps without pixels": (lambda: render_heatmaps(HANDS, (0, 8)), "size must be"),
+    "a width that is true": (lambda: render_heatmaps(HANDS, (8, 8), True), "sigma must be positive, not True"),
+    "memory of another shape": (
+        lambda: render_heatmaps(HANDS, (8, 8), out=torch.zeros(4, 21, 8, 9)), r"out is \(4, 21, 8, 9\), these heatmaps"
+    ),
+    "a window of half pixels": (lambda: local_peak(MAPS, window=3.5), "window must be odd"),
+    "half a round": (lambda: local_peak(MAPS, rounds=2.5), "rounds is 2.5"),
+    "fewer maps than none": (lambda: adaptive_wing(MAPS, MAPS, num_maps=-1), "num_maps is -1"),
+    "an epsilon of 0": (lambda: adaptive_wing_constants(MAPS, epsilon=0.0), "epsilon and theta must be positive"),
+    "the box of one hand": (lambda: Framing(64, 0.5).around(HANDS[0]), r"keypoints must be \(B, K, 2\), not \(21, 2\)"),
+    "the box of a hand of NaN": (lambda: Framing(64, 0.5).around(HANDS * math.nan), "keypoints must be finite"),
+    "the shape of an image for its size": (lambda: Framing(64).whole((3, 224, 224)), r"a size is \(H, W\)"),
+    "a picture without pixels": (lambda: Framing(64).whole((0, 224)), r"a size is \(H, W\), two positive"),
+    "a camera on its side": (lambda: project(SPACE, CAMERA.T), "the last row of K must be 0, 0, 1: is it transposed"),
+    "upright as a word": (lambda: Framing(64, 0.5, "no"), "upright is 'no', it must be true or false"),
+    "a size that is true": (lambda: Framing(True), "image_size is True, it must be a whole number"),
+    "a crop as text": (lambda: Framing(64, "0.5"), "crop is '0.5', it must be a number"),
+    "half an epoch": (lambda: TrainSettings(epochs=2.5), "epochs is 2.5, it must be a whole number"),
+    "a batch as text": (lambda: TrainSettings(batch_size="8"), "batch_size is '8', it must be a whole number"),
+    "one version as a number": (lambda: TrainSettings(one_version=1), "one_version is 1, it must be true or false"),
+    "more poolings than pixels": (lambda: TrainSettings(depth=10**9), "depth is 1000000000, it must be at most 12"),
+    "a decoder of no channels": (lambda: TrainSettings(decoder=(8, 0)), "decoder and refine must be positive whole"),
+    "a scale in percent": (lambda: Augmentation(scale=135), "scale must be from 1 to 10"),
+    "a scale without end": (lambda: Augmentation(scale=math.inf), "scale must be from 1 to 10"),
+    "a mirror that is true": (lambda: Augmentation(mirror=True), "mirror is True, it must be a number"),
     "a crop in percent": (lambda: Framing(64, crop=55), "crop is 55, it is a share"),
     "half a pixel": (lambda: Framing(64.5), "image_size is 64.5, it must be a whole number"),
     "a shift in percent": (lambda: Augmentation(shift=10), "shift is 10, it must be from 0 to 1"),
     "brightness in percent": (lambda: Augmentation(brightness=30), "brightness is 30"),
 }  # fmt: skip
+
+
+def test_keypoints_of_another_number_do_not_go_into_a_filter_of_a_hand():
+    smooth = OneEuro()
+    smooth(FILM[0], 0.0, 50.0)
+    with pytest.raises(ValueError, match=r"1 keypoints came after 21: call reset\(\)"):
+        smooth(FILM[0, :1], 1.0, 50.0)
+
+
+def test_numbers_of_numpy_are_numbers():
+    framing = Framing(np.int64(64), np.float32(0.5), np.bool_(True))
+    assert framing == Framing(64, 0.5, True) and json.dumps(framing.to_json()) and type(framing.image_size) is int
+    assert TrainSettings(epochs=np.int32(3), sigma_start=5).epochs == 3
+
+
+def test_arrays_and_lists_are_drawn_and_decoded_as_tensors_are():
+    points = torch.tensor([[[2.0, 5.0]]])
+    maps = render_heatmaps(points, (8, 8))
+    for same in (points.numpy(), points.tolist(), points.double().numpy().astype(int)):
+        assert torch.equal(render_heatmaps(same, (8, 8)), maps)
+    assert torch.equal(decode_heatmaps(maps.numpy())[0], decode_heatmaps(maps)[0])
+
+
+@pytest.mark.parametrize("shape", [(2, 21), (99, 21, 2), (20, 2)])
+def test_a_report_takes_one_answer_per_item_or_one_for_all(shape: tuple[int, ...], tiny_val: FreiHAND):
+    with pytest.raises(ValueError, match=r"predictions are .*, one per item, or \(21, 2\), one for all"):
+        make_report(tiny_val, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"confidence is \(2, 21\), it must be"):
+        make_report(tiny_val, torch.zeros(21, 2), torch.ones(2, 21))
+    assert make_report(tiny_val, np.zeros((21, 2))).errors.isfinite().any()
 
 
 @pytest.mark.parametrize("case", ARGUMENTS)

@@ -68,6 +68,7 @@ FLOORS = [
     {
         "layout",
         "keypoints",
+        "fields",
         "heatmaps",
         "losses",
         "storage",

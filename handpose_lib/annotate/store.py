@@ -13,7 +13,7 @@ from torch import Tensor
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import LABELS, SIDES, read_labels
 from handpose_lib.pictures import is_drawing, picture_files, picture_size
-from handpose_lib.storage import atomic_path
+from handpose_lib.storage import atomic_path, refuse_target
 
 MOST_PICTURES = 10_000
 LONGEST_GROUP = 100  # letters
@@ -52,13 +52,13 @@ class LabelStore:
 
     def _read(self) -> list[dict[str, Any]]:
         """The entries of keypoints.json as they stand there."""
+        refuse_target(self.path)  # before any label is made that could not be saved
         if not self.path.is_file():
             return []
-        text = self.path.read_text(encoding="utf-8-sig")
-        if text.strip() in ("", "[]"):
+        if self.path.read_bytes().strip(b"\xef\xbb\xbf \r\n") in (b"", b"[]"):
             return []
         read_labels(self.path)  # says what is wrong, if anything
-        content = json.loads(text)
+        content = json.loads(self.path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, list):
             raise ValueError(f"{self.path} is a COCO file, and labels of another form would go there: rename it")
         return content
@@ -84,7 +84,7 @@ class LabelStore:
         answer |= {"proposed": keypoints, "confidence": confidence}
         if entry is None:
             return answer | {"keypoints": keypoints, "side": "", "group": self._group(number)}
-        points = [point and point[:2] for point in entry.get("keypoints", entry.get("uv"))]
+        points = [_labelled(point) for point in entry.get("keypoints", entry.get("uv"))]
         group = entry.get("group", entry.get("scene"))
         return answer | {"keypoints": points, "side": entry.get("side") or "", "group": str(group or "")}
 
@@ -143,7 +143,7 @@ class LabelStore:
         # In the order of the pictures; labels of pictures that are elsewhere stay at the end.
         place = {name: number for number, name in enumerate(self.names)}
         entries = sorted(entries, key=lambda entry: place.get(entry["file"], len(place)))
-        lines = ",\n ".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+        lines = ",\n ".join(_line(entry) for entry in entries)
         try:
             with atomic_path(self.path) as temporary:
                 temporary.write_text(f"[{lines}]\n", encoding="utf-8")
@@ -152,6 +152,19 @@ class LabelStore:
                 f"{self.path} can't be written ({error.strerror or error}): make room or give leave"
             ) from error
         self._entries = entries
+
+
+def _labelled(point: list | None) -> list | None:
+    """x and y of a keypoint as it stands in the file; None where `labels.py` takes it for not labelled."""
+    if not point or (len(point) == 3 and not point[2]) or None in point[:2] or not np.isfinite(point[:2]).all():
+        return None
+    return point[:2]
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """An entry as JSON, with its letters as they are; a byte of a file's name that is none is written as an escape."""
+    text = json.dumps(entry, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(entry)
 
 
 def _check_writable(folder: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from handpose_lib import bench
 from handpose_lib.commands.evaluate import add_root
 from handpose_lib.datasets import find_data
+from handpose_lib.storage import check_target
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and write the report."""
+    check_target(options.json)  # measuring takes minutes
+    if options.share:
+        raise ValueError("--share is for pictures with 2D labels, and the bench needs a data set in FreiHAND's layout")
     devices = [torch.device("cpu")]
     if torch.cuda.is_available() and not options.cpu_only:
         devices.insert(0, torch.device("cuda"))

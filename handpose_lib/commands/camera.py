@@ -22,6 +22,7 @@ EXAMPLES = """examples:
 Keys, with the window in front: q or Escape quits, m mirrors, r searches again.
 """
 WINDOW = "handpose camera (q quits)"
+MOST_CAMERAS = 1000
 FRAMES_FOR_RATE = 20  # frames per second are counted over so many
 
 
@@ -37,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Show the camera's picture until `q` is pressed or the window is closed."""
-    if options.number < 0:
-        raise ValueError(f"--number is {options.number}: cameras are counted from 0")
+    if not 0 <= options.number < MOST_CAMERAS:
+        raise ValueError(f"--number is {options.number}: cameras are counted from 0, up to {MOST_CAMERAS - 1}")
     check_display()
     frames = camera_frames(options.number)
     first = next(frames)  # before the network is loaded: the error comes at once

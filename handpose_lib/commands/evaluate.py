@@ -12,7 +12,7 @@ from handpose_lib.freihand import SPLITS, FreiHAND
 from handpose_lib.heatmaps import METHODS
 from handpose_lib.keypoint_folder import FOLDER_SPLITS, KeypointFolder
 from handpose_lib.predict import bundled_weights
-from handpose_lib.storage import atomic_path, make_folder
+from handpose_lib.storage import atomic_path, check_target, make_folder
 from handpose_lib.weights import load_model
 
 EXAMPLES = """examples:
@@ -61,7 +61,14 @@ def run(options: argparse.Namespace) -> None:
     dataset = open_data(root, options.split, options.share)
     train_set = open_data(root, "train", options.share) if options.split in ("val", "test") else None
     folder = options.out or (options.weights.parent if options.weights else Path.cwd())
+    check_scores(folder, dataset)
     write_scores(model, dataset, folder, train_set, method=options.method, boxes=options.boxes)
+
+
+def check_scores(folder: Path, dataset: FreiHAND | KeypointFolder) -> None:
+    """OSError where `write_scores` could not write, which would be found out after all its work."""
+    for ending in ("csv", "png"):
+        check_target(folder / f"per_keypoint_{dataset.split}.{ending}")
 
 
 def write_scores(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from handpose_lib.export import export_onnx
 from handpose_lib.predict import bundled_weights
+from handpose_lib.storage import check_target
 from handpose_lib.weights import load_model
 
 EXAMPLE = "example: handpose export handpose.onnx --half"
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
     if options.file.suffix != ".onnx":
         raise ValueError(f"{options.file} must end in .onnx")
     model = load_model(options.weights or bundled_weights())[0]
+    check_target(options.file)  # tracing takes half a minute
     try:
         print(export_onnx(model, options.file, half=options.half, eight_bit=options.eight_bit))
     except ModuleNotFoundError as error:

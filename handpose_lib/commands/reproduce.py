@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from handpose_lib.commands.evaluate import write_scores
+from handpose_lib.commands.evaluate import check_scores, write_scores
 from handpose_lib.commands.train import add_setting_options, chosen_settings
 from handpose_lib.datasets import freihand_root
 from handpose_lib.freihand import FreiHAND
@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> None:
             "--root or HANDPOSE_FREIHAND_ROOT"
         )
     train_set, val_set, test_set = (FreiHAND(root, split) for split in ("train", "val", "test"))
+    results = options.results or runs_folder() / "results"
+    check_scores(results, test_set)
     model, run = train_or_load(chosen_settings(options), train_set, val_set, options.runs, options.device)
     print(f"weights: {run / 'best.safetensors'}")
-    write_scores(model, test_set, options.results or runs_folder() / "results", train_set)
+    write_scores(model, test_set, results, train_set)

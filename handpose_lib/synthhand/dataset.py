@@ -121,6 +121,8 @@ def write_dataset(
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers}: it must be at least 1, or be left out")
     refuse_others(out, settings)
     if is_complete(out) and not _damaged(out, settings):  # may lie on a disk that can only be read
         return out
@@ -248,7 +250,7 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> int:
     """Writes a BGR or gray uint8 image, whole or not at all; returns its checksum."""
     ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        raise RuntimeError(f"{path}: OpenCV could not encode the image")
+        raise ValueError(f"{path}: OpenCV could not encode the image")
     with atomic_path(path, durable=False) as temporary:
         temporary.write_bytes(encoded.tobytes())
     return checksum(encoded.tobytes())

@@ -31,11 +31,11 @@ def problem_of(folder: Path) -> str | None:
         return f"there is no built page in {folder}"
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{folder / FACTS} is damaged"
-    if facts.get("format") != FORMAT:
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         return f"the page in {folder} was built by another version of handpose_lib"
-    if facts["bundled"] and facts["weights"] != bundled_fingerprints():
+    if facts.get("bundled", True) and facts.get("weights") != bundled_fingerprints():
         return f"the page in {folder} was built from other weights than the bundled ones of now"
     return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from handpose_lib.onnx_graph import needed
-from handpose_lib.storage import atomic_path, user_cache
+from handpose_lib.storage import atomic_path, refuse_special, user_cache
 from handpose_lib.web.place import fingerprint
 
 RUNTIME = "onnxruntime-web"
@@ -33,13 +33,15 @@ def write_runtime(folder: Path, package: Path | None = None) -> None:
         ValueError: npm is not installed or could not get the package, or this is another package.
     """
     package = package or packed_runtime()
+    refuse_special(package)
     folder.mkdir(parents=True)
     try:
         with tarfile.open(package) as archive:
             for name in FILES:
                 (folder / name).write_bytes(archive.extractfile(f"package/dist/{name}").read())
     except (tarfile.TarError, KeyError, AttributeError, OSError) as error:
-        raise ValueError(f"{package} is not the npm package {RUNTIME} {VERSION} ({error}): give that one") from error
+        cause = str(error).splitlines()[0].rstrip(":")
+        raise ValueError(f"{package} is not the npm package {RUNTIME} {VERSION} ({cause}): give that one") from error
     for name, expected in FILES.items():
         if fingerprint(folder / name) != expected:
             raise ValueError(f"{name} in {package} is not that of {RUNTIME} {VERSION}: give that version")

@@ -1,0 +1,28 @@
+"""What the fields of a settings object hold is of the type that its class states, and not of one that is like it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+WANTED = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def check_fields(settings: Any) -> None:
+    """ValueError for a field of a dataclass that must be a number or a truth value, and is not.
+
+    A whole number may stand where any number may; numpy's numbers become Python's.
+
+    >>> from handpose_lib.framing import Framing
+    >>> Framing(64, upright="no")
+    Traceback (most recent call last):
+    ValueError: upright is 'no', it must be true or false
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(settings, field.name, value)  # these classes are frozen
+        right = type(value) is field.type or (field.type is float and type(value) is int)
+        if field.type in WANTED and not right:
+            raise ValueError(f"{field.name} is {value!r}, it must be {WANTED[field.type]}")
