@@ -160,6 +160,8 @@ def answer_video(
                     for hand in hands:
                         if hand is not None:
                             video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
+                    if frame.shape[:2] != facts.size:  # some recordings change their size on the way
+                        frame = cv2.resize(frame, facts.size[::-1], interpolation=cv2.INTER_AREA)
                     film.write(frame, time)
             except KeyboardInterrupt:
                 stopped = True

@@ -6,10 +6,13 @@ Two heights enter: the keypoint's own, and the mean over the hand, since a finge
 seen well. Shown in `notebooks/08_inference.ipynb`.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from handpose_lib.fields import is_whole
 
 WITHIN = 0.1  # of the longer side of the hand's box
 
@@ -25,7 +28,7 @@ def calibrated(peaks: Tensor, weights: Sequence[float]) -> Tensor:
     peaks = peaks.clamp(0, 1)
     if not weights:
         return peaks
-    if len(weights) != 3:
+    if len(weights) != 3 or not all(isinstance(each, float | int) and math.isfinite(each) for each in weights):
         raise ValueError(f"weights must be the three numbers that `fit_calibration` gives, not {weights}")
     bias, own, hand = weights
     return torch.sigmoid(bias + own * peaks + hand * peaks.mean(1, keepdim=True))
@@ -44,6 +47,7 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
     Raises:
         ValueError: the shapes differ, or all keypoints are right, or all wrong: then there is nothing to fit.
     """
+    peaks, right = torch.as_tensor(peaks), torch.as_tensor(right)
     if peaks.shape != right.shape or peaks.ndim != 2:
         raise ValueError(f"peaks and right must both be (M, K), got {tuple(peaks.shape)} and {tuple(right.shape)}")
     if not bool(peaks.isfinite().all()):
@@ -86,7 +90,8 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tens
     Returns:
         mean confidence, share that was right, and number of answers, each (bins,); NaN where a range holds none.
     """
-    if confidence.shape != right.shape or bins < 1:
+    confidence, right = torch.as_tensor(confidence), torch.as_tensor(right)
+    if confidence.shape != right.shape or not is_whole(bins):
         raise ValueError(
             f"confidence and right must have one shape and bins be at least 1, got {tuple(confidence.shape)}, "
             f"{tuple(right.shape)} and {bins}"

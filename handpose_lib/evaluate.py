@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from handpose_lib.devices import half_precision
+from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
@@ -215,6 +215,9 @@ def evaluate(
         ValueError: the data set has no keypoints, `boxes` is unknown, true boxes are asked of a predictor, or the
             model does not say how it is framed.
     """
+    for name, given, todo in (("model", model, "load_model(path)[0]"), ("dataset", dataset, "open_data(root, split)")):
+        if isinstance(given, str | Path) or given is None:
+            raise ValueError(f"{name} is {given!r}: open it first, with {todo}")
     if dataset.keypoints is None:
         raise ValueError(
             f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
@@ -229,7 +232,7 @@ def evaluate(
         return make_report(dataset, *model(images), boxes="found" if crops else "none")
     framing = framing or framing_of(model)
     check_keypoints(model)
-    device = torch.device(device) if device else next(model.parameters()).device
+    device = pick_device(device) if device else next(model.parameters()).device
     if not framing.crop:
         batches = HandBatches(dataset, framing, min(batch_size, len(dataset)), device=device)
         return make_report(dataset, *predict_keypoints(model, batches, method))

@@ -1,6 +1,7 @@
-"""What the fields of a settings object hold is of the type that its class states, and not of one that is like it."""
+"""Settings and arguments are of the type that is meant, and not of one that is like it: true is no number."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,16 @@ def check_fields(settings: Any) -> None:
         right = type(value) is field.type or (field.type is float and type(value) is int)
         if field.type in WANTED and not right:
             raise ValueError(f"{field.name} is {value!r}, it must be {WANTED[field.type]}")
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above 0; text and true are no numbers."""
+    try:
+        return not isinstance(value, bool) and bool(0 < value < math.inf)
+    except (TypeError, ValueError, RuntimeError):  # not comparable, or several numbers
+        return False
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether a value is a whole number of at least `least`; 2.0 and true are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least

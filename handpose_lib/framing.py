@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from handpose_lib.fields import check_fields
+from handpose_lib.fields import check_fields, is_positive
 from handpose_lib.keypoints import hand_direction
 
 
@@ -75,7 +75,7 @@ class Framing:
         """
         if not self.crop:
             raise ValueError("this framing shows whole pictures: crops need a crop above 0")
-        up = hand_direction(keypoints) if self.upright else None
+        up = hand_direction(torch.as_tensor(keypoints)) if self.upright else None
         return crop_matrices(keypoints, self.crop, self.size, up, smallest)
 
     def from_heatmaps(self, heatmap_size: tuple[int, int]) -> Tensor:
@@ -103,7 +103,7 @@ class Framing:
 def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
     """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32; ValueError for others."""
     for size in (from_size, to_size):
-        if len(size) != 2 or min(size) <= 0:
+        if len(size) != 2 or not all(map(is_positive, size)):
             raise ValueError(f"a size is (H, W), two positive numbers of pixels, not {tuple(size)}")
     sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
@@ -127,6 +127,7 @@ def crop_matrices(
     Raises:
         ValueError: keypoints of another shape; on a CPU, any that is not finite.
     """
+    keypoints = torch.as_tensor(keypoints)
     if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
     if keypoints.device.type == "cpu" and not bool(keypoints.isfinite().all()):  # to ask a GPU would be to wait for it

@@ -19,6 +19,7 @@ from torchvision.datasets import VisionDataset
 
 from handpose_lib.annotations import UNPACK_AGAIN, load_annotations, project
 from handpose_lib.checksums import checksum, read_checksums
+from handpose_lib.fields import is_whole
 from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
 from handpose_lib.storage import refuse_special
@@ -32,7 +33,7 @@ def split_rows(num_hands: int, split: str) -> range:
     val and test then are empty ranges. `evaluation` is a set of its own: all rows.
     """
     _check_split(split)
-    if num_hands < 1:
+    if not is_whole(num_hands):
         raise ValueError(f"num_hands is {num_hands}: a data set has at least one hand")
     if split == "evaluation":
         return range(num_hands)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from handpose_lib.fields import is_positive, is_whole
+
 FAR = 1e6  # pixels; no map reaches there, and its square still fits float32
 HIGH = 1e30  # heatmap values are taken for at most this, so that their sums fit float32
 
@@ -39,9 +41,9 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
         raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
     _check_positive(sigma=sigma)
     height, width = size
-    if int(height) != height or int(width) != width or min(height, width) < 1:
+    if not (is_whole(height) and is_whole(width)):
         raise ValueError(f"size must be (H, W) in whole pixels, not {tuple(size)}")
-    shape = (*keypoints.shape[:2], int(height), int(width))
+    shape = (*keypoints.shape[:2], height, width)
     if out is not None and tuple(out.shape) != shape:
         raise ValueError(f"out is {tuple(out.shape)}, these heatmaps are {shape}")
     keypoints = torch.nan_to_num(_at_least_float32(keypoints), nan=FAR, posinf=FAR, neginf=-FAR)
@@ -178,7 +180,7 @@ def local_peak(
     _check_positive(sigma=sigma)
     window = 2 * math.ceil(3 * sigma) + 1 if window is None else window
     _check_odd("window", window)
-    if rounds != int(rounds) or rounds < 0:
+    if not is_whole(rounds, 0):
         raise ValueError(f"rounds is {rounds}, it must be a whole number and not negative")
     heatmaps, peak, confidence = _highest(heatmaps)
     radius = window // 2
@@ -262,6 +264,8 @@ METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 def _highest(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The maps in float32 or 64, their highest pixel (B, K, 2) as x and y, and the confidence (B, K)."""
     heatmaps = torch.as_tensor(heatmaps)
+    if heatmaps.is_complex():
+        raise ValueError("heatmaps must be real numbers, these are complex")
     if heatmaps.dim() != 4 or 0 in heatmaps.shape[2:]:
         raise ValueError(f"heatmaps must be (B, K, H, W), each of a pixel or more, not {tuple(heatmaps.shape)}")
     heatmaps = _at_least_float32(heatmaps)
@@ -272,12 +276,12 @@ def _highest(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not 0 < value < math.inf:
+        if not is_positive(value):
             raise ValueError(f"{name} must be positive, not {value}")
 
 
 def _check_odd(name: str, side: int) -> None:
-    if side < 1 or side % 2 != 1:
+    if not is_whole(side) or side % 2 == 0:
         raise ValueError(f"{name} must be odd and positive, so that it has a middle pixel, not {side}")
 
 

@@ -1,6 +1,6 @@
 """What a predictor is given: pictures of any kind and boxes; checked, and cut into parts that fit in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def check_inside(corners: Tensor, pictures: Sequence[np.ndarray], factors: Tenso
 def entries_of(images: Any) -> list[Any]:
     """What was given, as a list of single pictures."""
     single = isinstance(images, str | Path) or callable(images) or is_pillows(images)
+    single = single or isinstance(images, bytes | dict) or not isinstance(images, Iterable)
     single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)
     entries = [images] if single else list(images)
     if not entries:

@@ -17,6 +17,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
+from handpose_lib.fields import is_positive
 from handpose_lib.framing import crop_matrices, cut, warp_keypoints
 from handpose_lib.keypoints import with_gaps_filled
 from handpose_lib.labels import LabelledHand, find_labels, read_labels
@@ -72,7 +73,7 @@ class KeypointFolder(VisionDataset):
         super().__init__(self.labels.parent, transforms=transforms)
         if split not in FOLDER_SPLITS:
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(FOLDER_SPLITS)}")
-        if not 0 <= share <= 1:
+        if not (is_positive(share) and share <= 1) and share != 0:
             raise ValueError(f"share is {share}, it must be from 0 to 1")
         if len(parts) != 3 or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(f"parts are {parts}: they must be three positive shares whose sum is 1")

@@ -47,6 +47,8 @@ GROUPS: dict[str, tuple[int, ...]] = {
 
 def hand_direction(keypoints: Tensor) -> Tensor:
     """Where a hand points in the image, from the wrist to the middle of the four knuckles: (..., 21, 2) -> (..., 2)."""
+    if keypoints.shape[-2:] != (len(KEYPOINT_NAMES), 2):
+        raise ValueError(f"keypoints must be (..., 21, 2), those of hands, not {tuple(keypoints.shape)}")
     knuckles = [finger[0] for finger in list(FINGERS.values())[1:]]
     return keypoints[..., knuckles, :].mean(-2) - keypoints[..., 0, :]
 

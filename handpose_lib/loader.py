@@ -20,6 +20,8 @@ from tqdm import tqdm
 from handpose_lib import appearance, augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
+from handpose_lib.devices import pick_device
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
@@ -114,18 +116,22 @@ class HandBatches:
         progress: bool = True,
         source_size: int | None = None,
     ):
-        if batch_size < 1 or not 0 <= rank < processes:
+        if not is_whole(batch_size) or not 0 <= rank < processes:
             raise ValueError(
                 f"batch_size {batch_size} must be at least 1, and rank {rank} one of {processes} processes"
             )
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} can't be shared by {processes} processes: take a multiple")
+        if not is_whole(seed, 0) or seed >= 2**31:
+            raise ValueError(f"seed is {seed}, it must be a whole number from 0 to 2**31 - 1")
+        if source_size is not None and not is_whole(source_size, 0):
+            raise ValueError(f"source_size is {source_size}, it must be a whole number of pixels")
         self.framing = framing
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.one_version = one_version
         self.seed = seed
-        self.device = torch.device(device)
+        self.device = pick_device(device)
         self.rank, self.processes = rank, processes
         self.ids = torch.from_numpy(dataset.ids)
         self.num_versions = len(dataset.versions)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from handpose_lib.fields import is_positive
+
 # On a CPU the maps go through the formula in pieces of this many pixels per thread, so that the dozen temporaries stay
 # in the processor's cache.
 PIECE = 2**16
@@ -223,11 +225,13 @@ def adaptive_wing(
     tensor([ 0.1393, 10.2594])
     """
     _check_settings(alpha, omega, epsilon, theta, foreground_weight, reduction)
+    pred, target = torch.as_tensor(pred), torch.as_tensor(target)
     if pred.shape != target.shape:
         raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
     if target.requires_grad:
         raise ValueError("target requires a gradient, but the loss has one for pred only: pass target.detach()")
     if visible is not None:
+        visible = torch.as_tensor(visible)
         if visible.shape != pred.shape[:-2]:
             raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry per map")
         if visible.is_floating_point():
@@ -257,10 +261,10 @@ def _check_settings(
 ) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, it must be one of {', '.join(REDUCTIONS)}")
-    if not 2 <= alpha < math.inf:
+    if not is_positive(alpha) or alpha < 2:
         raise ValueError(f"alpha is {alpha}; it must be at least 2, so that alpha - target is 1 or more on a peak")
-    positive = all(0 < value < math.inf for value in (omega, epsilon, theta))
-    if not positive or not 0 <= foreground_weight < math.inf:
+    positive = all(map(is_positive, (omega, epsilon, theta)))
+    if not positive or not (is_positive(foreground_weight) or foreground_weight == 0):
         raise ValueError(
             f"omega, epsilon and theta must be positive and foreground_weight not negative, "
             f"not {omega}, {epsilon}, {theta} and {foreground_weight}"

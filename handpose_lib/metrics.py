@@ -4,12 +4,12 @@ Explained in notebook 07. Every function takes tensors or arrays and computes on
 (N, K) says which keypoints count (None: all); a keypoint that counts must have finite coordinates in `target`.
 """
 
-import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from handpose_lib.fields import is_positive, is_whole
 from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
 from handpose_lib.layout import IMAGE_SIZE
 
@@ -243,7 +243,7 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
         ValueError: groups of another length than values, nothing to draw from, infinite values.
     """
     values = _double(values)
-    if isinstance(resamples, bool) or resamples != int(resamples) or resamples < 1:
+    if not is_whole(resamples):
         raise ValueError(f"resamples is {resamples}, it must be a whole number of at least 1")
     hands = torch.arange(len(values)) if groups is None else torch.as_tensor(groups).cpu()
     if len(values) == 0 or hands.shape != values.shape[:1]:
@@ -296,12 +296,14 @@ def _double(values: Any) -> Tensor:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not 0 < value < math.inf:
+        if not is_positive(value):
             raise ValueError(f"{name} is {value}, it must be a positive number")
 
 
-def _points(name: str, points: Any) -> Tensor:
-    points = _double(points)
+def _points(name: str, given: Any) -> Tensor:
+    points = _double(given)
+    if isinstance(given, Tensor) and (given.dtype == torch.bool or given.is_complex()):
+        raise ValueError(f"{name} is {given.dtype}, it must be numbers of pixels")
     if points.dim() != 3 or points.shape[-1] != 2:
         raise ValueError(f"{name} must be (N, K, 2), not {tuple(points.shape)}")
     return points

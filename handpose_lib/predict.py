@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated
-from handpose_lib.devices import half_precision
+from handpose_lib.devices import half_precision, pick_device
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
@@ -83,19 +84,21 @@ class HandPosePredictor:
         batch_size: int = 32,
         finder: nn.Module | None = None,
     ):
-        self.framing = framing or framing_of(model)
         check_keypoints(model)
+        self.framing = framing if isinstance(framing, Framing) else framing_of(model)
         crops = self.framing.crop > 0
         self.passes = (3 if crops else 1) if passes is None else passes
         self.turned = crops if turned is None else turned
-        if self.passes < 1 or batch_size < 1:
+        if framing is not None and not isinstance(framing, Framing):
+            raise ValueError(f"framing is {framing!r}, it must be a Framing")
+        if not (is_whole(self.passes) and is_whole(batch_size)):
             raise ValueError(f"passes and batch_size must be at least 1, not {self.passes} and {batch_size}")
         if self.passes > 1 and not crops:
             raise ValueError(
                 f"passes is {self.passes}, but this network was trained on whole pictures: look once, or give a "
                 "framing with a crop"
             )
-        self.device = torch.device(device) if device else next(model.parameters()).device
+        self.device = pick_device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device)
         self.mirrored, self.method, self.batch_size = mirrored, method, batch_size
         self.finder = None
@@ -175,6 +178,7 @@ class HandPosePredictor:
             keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
         """
         pixels = as_array(picture, "the frame")
+        keypoints = torch.as_tensor(keypoints)
         if keypoints.shape != (len(KEYPOINT_NAMES), 2):
             raise ValueError(f"keypoints must be (21, 2), where the hand was, not {tuple(keypoints.shape)}")
         if self.framing.crop:

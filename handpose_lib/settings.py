@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handpose_lib.augment import Augmentation
-from handpose_lib.fields import check_fields
+from handpose_lib.fields import check_fields, is_whole
 from handpose_lib.framing import Framing
 
 LATER = ("spectrum", "wear", "occluders", "untouched")  # settings of the augmentation that older runs lack
@@ -44,7 +44,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not all(type(channels) is int and channels > 0 for channels in (*self.decoder, *self.refine)):
+        for name, kind in (("framing", Framing), ("augmentation", Augmentation), ("decoder", tuple), ("refine", tuple)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, it must be a {kind.__name__}")
+        if not all(map(is_whole, (*self.decoder, *self.refine))):
             raise ValueError(f"decoder and refine must be positive whole numbers, not {self.decoder} and {self.refine}")
         if self.depth > DEEPEST:
             raise ValueError(f"depth is {self.depth}, it must be at most {DEEPEST}")

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from handpose_lib.fields import is_positive
+
 # Chosen on rendered films of 300 frames: jitter falls to 0.38 of what it is without the filter, and the answers come
 # 46 ms late. `benchmarks/tracking.py` measures both; `figures/tracking.json` has its figures.
 MIN_CUTOFF = 2.5  # Hz
@@ -29,7 +31,7 @@ class OneEuro:
         speed_cutoff: Hz, of the filter that the speed itself goes through.
 
     Raises:
-        ValueError: a cutoff that is not above 0, a negative beta.
+        ValueError: a cutoff that is not above 0, a negative beta, or one without end.
 
     >>> filtered = OneEuro()
     >>> filtered(torch.zeros(21, 2), 0.0, 100.0).shape
@@ -37,7 +39,7 @@ class OneEuro:
     """
 
     def __init__(self, min_cutoff: float = MIN_CUTOFF, beta: float = BETA, speed_cutoff: float = SPEED_CUTOFF):
-        if not (min_cutoff > 0 and speed_cutoff > 0 and beta >= 0):
+        if not (is_positive(min_cutoff) and is_positive(speed_cutoff) and (is_positive(beta) or beta == 0)):
             raise ValueError(
                 f"the cutoffs must be above 0 and beta not negative, not {min_cutoff}, {speed_cutoff} and {beta}"
             )
@@ -64,6 +66,7 @@ class OneEuro:
             ValueError: a time that is not later than the one before, keypoints of another shape, a negative length, or
                 anything that is NaN or infinite: it would stay in all later answers.
         """
+        keypoints = torch.as_tensor(keypoints)
         if keypoints.dim() != 2 or keypoints.shape[1] != 2:
             raise ValueError(f"keypoints must be (K, 2), those of one hand, not {tuple(keypoints.shape)}")
         if not (bool(keypoints.isfinite().all()) and math.isfinite(time) and math.isfinite(length)):
@@ -71,7 +74,7 @@ class OneEuro:
         if length < 0:
             raise ValueError(f"length is {length}, it is that of a hand in px: it must not be negative")
         if self._last is None:
-            self._last = keypoints.clone(), torch.zeros(len(keypoints), 1), time
+            self._last = keypoints.clone(), torch.zeros(len(keypoints), 1, device=keypoints.device), time
             return keypoints.clone()
         before, speed, then = self._last
         if before.shape != keypoints.shape:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from handpose_lib.fields import is_whole
 from handpose_lib.smoothing import OneEuro
 
 LOST = 0.5  # mean confidence below which nothing was found: 97 of 100 hands lie above it, 1 of 200 other pictures does
@@ -132,7 +133,7 @@ class HandsTracker:
     def __init__(
         self, predictor: Predictor, max_hands: int = 2, threshold: float = LOST, smoothing: OneEuro | None = None
     ):
-        if not 1 <= max_hands <= MOST_HANDS:
+        if not is_whole(max_hands) or max_hands > MOST_HANDS:
             raise ValueError(f"max_hands is {max_hands}, it must be from 1 to {MOST_HANDS}")
         self.predictor, self.threshold, self.smoothing = predictor, threshold, smoothing
         self._trackers = [HandTracker(predictor, threshold, deepcopy(smoothing)) for _ in range(max_hands)]

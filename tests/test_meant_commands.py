@@ -14,9 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from trees import make_tree
 
-from handpose_lib import bench, cli, figures, video
+from handpose_lib import answers, bench, cli, figures, video
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.commands import camera
 from handpose_lib.commands import evaluate as evaluate_command
@@ -368,6 +369,36 @@ def test_a_hand_of_a_coco_file_that_lacks_numbers_is_not_passed_over(tmp_path: P
     (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": marks}))
     with pytest.raises(ValueError, match=r"a\.json, annotation 3: .* has 20 keypoints.*and a hand has 21"):
         read_labels(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("value", [10**400, float("nan"), 1e300])
+def test_a_label_that_is_no_place_is_refused_and_nothing_is_saved(value: float, tmp_path: Path):
+    store = labelling(tmp_path, None)
+    with pytest.raises(ValueError, match="wrist is far off the picture of 90×90 px"):
+        store.save(0, {"keypoints": [[value, 5.0], *HAND[1:]]})
+    assert not store.path.exists()
+
+
+def test_what_a_file_does_not_label_is_shown_as_not_labelled(tmp_path: Path):
+    points = [[float("nan"), 5.0], [4.0, 5.0, 0], None, [None, 7.0], [4.0, 5.0, 2], *HAND[5:]]
+    cv2.imwrite(os.fspath(tmp_path / "a.jpg"), np.full((90, 90, 3), 90, np.uint8))
+    (tmp_path / "keypoints.json").write_text(json.dumps([{"file": "a.jpg", "keypoints": points}]))
+    store = LabelStore(tmp_path, lambda file: (torch.zeros(1, 21, 2), torch.zeros(1, 21)))
+    assert store.hand(0)["keypoints"][:6] == [None, None, None, None, [4.0, 5.0], HAND[5]]
+
+
+def test_a_recording_that_changes_its_size_becomes_a_film_of_one(tmp_path: Path, monkeypatch):
+    frames = [np.full((height, 80, 3), 90, np.uint8) for height in (60, 90, 60)]
+    monkeypatch.setattr(video, "read_video", lambda path: zip(frames, (0.0, 0.1, 0.2), strict=True))
+
+    class Nobody:
+        reset = to_json = lambda self: None
+        __call__ = lambda self, *arguments: [None]  # noqa: E731
+
+    name, found = answers.answer_video(tmp_path / "a.avi", Nobody(), tmp_path / "out", ".avi")
+    assert found == 0 and len(json.loads((tmp_path / "out" / f"{name}.json").read_text())["frames"]) == 3
+    monkeypatch.undo()
+    assert [frame.shape for frame, _ in video.read_video(tmp_path / "out" / f"{name}_hands.avi")] == [(60, 80, 3)] * 3
 
 
 def test_a_film_takes_pictures_of_its_size_alone(tmp_path: Path):

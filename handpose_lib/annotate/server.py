@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             method(self._own_path())
         except _Refused as error:
             self._send(error.status, "text/plain; charset=utf-8", str(error).encode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._send(HTTPStatus.UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", str(error).encode())
         except ConnectionError:
             pass

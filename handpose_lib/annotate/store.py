@@ -190,7 +190,8 @@ def _checked(label: Any, width: int, height: int) -> dict[str, Any]:
             raise ValueError(f"{name} must be [x, y] or null")
         if point is not None:
             reach = np.array([width, height])
-            near = np.isfinite(point).all() and (np.abs(np.array(point) / reach - 0.5) <= 0.5 + FARTHEST).all()
+            numbers = all(abs(value) < 1e9 for value in point)  # neither NaN nor beyond what numpy holds
+            near = numbers and (np.abs(np.array(point) / reach - 0.5) <= 0.5 + FARTHEST).all()
             if not near:
                 raise ValueError(f"{name} is far off the picture of {width}×{height} px: {point}")
         keypoints.append(None if point is None else [round(float(value), 2) for value in point])
