@@ -34,7 +34,8 @@ KINDS: tuple[tuple[str, str, str, str], ...] = (
         "refused with file and entry",
     ),
     (
-        "arguments, labels, pipes and our own output taken for input", "test_meant.py", "", "refused in one sentence",
+        "arguments, labels, pipes and our own output taken for input", "test_meant.py test_meant_commands.py", "",
+        "refused in one sentence",
     ),
     (
         "writers that are killed at seeded moments of a write", "test_kills.py", "",
