@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal can't show is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser(arguments).parse_args(arguments)
     try:
+        options = _parser(arguments).parse_args(arguments)
         _check_paths(arguments, options)
         with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
@@ -78,6 +78,8 @@ def _sentence(error: Exception) -> str | None:
     first = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
         return f"there is not enough memory ({first or 'of this machine'}): take smaller settings or pictures"
+    if "home directory" in first:  # of `~` in a variable of the environment
+        return f"a path that begins with ~ names no user here ({first}): write it out"
     # torch's own errors are of this kind too, and their text is for who wrote the code.
     return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
 

@@ -19,6 +19,8 @@ from torch.nn.functional import grid_sample
 from handpose_lib.fields import check_fields, is_positive
 from handpose_lib.keypoints import hand_direction
 
+LARGEST_INPUT = 4096  # px
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -44,8 +46,8 @@ class Framing:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.image_size < 1:
-            raise ValueError(f"image_size is {self.image_size}, it must be positive")
+        if not 1 <= self.image_size <= LARGEST_INPUT:
+            raise ValueError(f"image_size is {self.image_size}, it must be from 1 to {LARGEST_INPUT}")
         if not 0 <= self.crop <= 1:
             raise ValueError(f"crop is {self.crop}, it is a share of the square: it must be from 0 to 1")
         if self.upright and not self.crop:

@@ -278,6 +278,8 @@ def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if not is_positive(value):
             raise ValueError(f"{name} must be positive, not {value}")
+        if not 1e-9 < value < 1e9:
+            raise ValueError(f"{name} is {value}, of which the square is no number that can be used here")
 
 
 def _check_odd(name: str, side: int) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from handpose_lib.augment import Augmentation
 from handpose_lib.fields import check_fields, is_whole
-from handpose_lib.framing import Framing
+from handpose_lib.framing import LARGEST_INPUT, Framing
 
 LATER = ("spectrum", "wear", "occluders", "untouched")  # settings of the augmentation that older runs lack
-DEEPEST = 12  # poolings: an input of 4096 px is one pixel then
+# Beyond these, no machine has the memory, or a number is no longer one.
+LARGEST = {"width": 4096, "depth": 12, "source_size": LARGEST_INPUT, "sigma_start": 1000, "sigma_end": 1000}
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -49,8 +50,9 @@ class TrainSettings:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, it must be a {kind.__name__}")
         if not all(map(is_whole, (*self.decoder, *self.refine))):
             raise ValueError(f"decoder and refine must be positive whole numbers, not {self.decoder} and {self.refine}")
-        if self.depth > DEEPEST:
-            raise ValueError(f"depth is {self.depth}, it must be at most {DEEPEST}")
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at most {most}")
         for name in ("width", "depth", "batch_size", "epochs", "learning_rate", "sigma_start", "sigma_end"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")

@@ -15,10 +15,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from handpose_lib.framing import Framing
+from handpose_lib.framing import LARGEST_INPUT, Framing
 from handpose_lib.storage import refuse_special
 
-LARGEST_INPUT = 4096  # px
 LFS = b"version https://git-lfs"
 
 

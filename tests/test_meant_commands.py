@@ -138,6 +138,11 @@ def test_the_home_of_an_unknown_user_is_one_sentence(capsys):
     assert "~nobody7/w.st: no home folder" in refused(["export", "a.onnx", "--weights", "~nobody7/w.st"], capsys)
 
 
+def test_a_home_in_the_environment_that_is_none_is_one_sentence(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HANDPOSE_RUNS", "~nobody7/runs")
+    assert "names no user here" in refused(["reproduce", "--root", tmp_path], capsys)
+
+
 @pytest.mark.parametrize("number", ["-1", "1000", "1" + 30 * "0"])
 def test_a_camera_of_an_absurd_number_is_refused(number: str, monkeypatch, capsys):
     monkeypatch.setattr(camera, "check_display", begun)
