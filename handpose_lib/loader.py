@@ -20,7 +20,6 @@ from tqdm import tqdm
 from handpose_lib import appearance, augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
-from handpose_lib.devices import pick_device
 from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
@@ -131,7 +130,7 @@ class HandBatches:
         self.augmentation = augmentation
         self.one_version = one_version
         self.seed = seed
-        self.device = pick_device(device)
+        self.device = torch.device(device)
         self.rank, self.processes = rank, processes
         self.ids = torch.from_numpy(dataset.ids)
         self.num_versions = len(dataset.versions)
