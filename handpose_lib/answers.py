@@ -22,7 +22,7 @@ from handpose_lib.inputs import MOST_PIXELS_AT_ONCE
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import HandPosePredictor
-from handpose_lib.storage import atomic_path, make_folder, remove_leftovers
+from handpose_lib.storage import atomic_path, check_target, make_folder, remove_leftovers
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 
 DRAWN = 800  # px; a drawing shows no more
@@ -65,6 +65,7 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
         How many pictures were answered, and what is wrong with the others.
     """
     make_folder(out)
+    check_target(out / "keypoints.json")
     remove_leftovers(out)
     plots.use_style()
     found: dict[str, dict] = {}
@@ -147,6 +148,8 @@ def answer_video(
     tracker.reset()
     facts = video.video_facts(file)
     name = _free_name(out, file)
+    for kind in (".json", ".csv"):
+        check_target(out / f"{name}{kind}")
     rows: list[dict[str, Any]] = []
     stopped = False
     try:

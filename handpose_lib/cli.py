@@ -67,19 +67,19 @@ def _at_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{path}: no home folder of this user is known, write the path out") from error
+        raise ValueError(f"{path}: the home folder of this user is not known, write the path out") from error
 
 
 def _sentence(error: Exception) -> str | None:
     """What is said of an error; None for one that nobody expected."""
     nameless = isinstance(error, OSError) and error.filename is None  # of what is printed, among others
     if nameless and error.errno in (errno.EPIPE, errno.ENOSPC) and _output_is_broken():
-        return f"nobody takes what is printed any more ({error.strerror or error}), so this ended early"
+        return f"the output can't be written any more ({error.strerror or error}), so the command stopped early"
     first = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
         return f"there is not enough memory ({first or 'of this machine'}): take smaller settings or pictures"
     if "home directory" in first:  # of `~` in a variable of the environment
-        return f"a path that begins with ~ names no user here ({first}): write it out"
+        return f"a path that begins with ~ names an unknown user ({first}): write the path out"
     # torch's own errors are of this kind too, and their text is for who wrote the code.
     return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
 

@@ -126,7 +126,7 @@ class TableScores:
     def read(cls, path: Path) -> "TableScores":
         """The scores in a CSV of `handpose evaluate` or chapter 07; ValueError that names it where it is none."""
         table = _read_csv(path)
-        todo = "write it anew (`handpose evaluate`, or `make notebooks CHAPTER=07`)"
+        todo = "write it again (`handpose evaluate`, or `make notebooks CHAPTER=07`)"
         for name in ("keypoint", SCORE):
             if name not in table:
                 raise ValueError(f"{path} has no column {name!r}: {todo}")
@@ -182,7 +182,7 @@ def with_tables(text: str, folder: Path) -> str:
         except (KeyError, TypeError, AttributeError, IndexError) as error:  # what JSON of another shape leads to
             raise ValueError(
                 f"the table {match[1]!r} can't be made, its file in {folder} is not what it should be ({error!r}): "
-                "restore it, or measure anew"
+                "restore it, or measure again"
             ) from error
         return f"<!-- table: {match[1]} -->\n{lines}\n<!-- /table -->"
 
@@ -320,9 +320,9 @@ def _read_json(path: Path) -> dict | None:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}): restore it, or measure anew") from error
+        raise ValueError(f"{path} is damaged ({error}): restore it, or measure again") from error
     if not isinstance(report, dict) or not report:
-        raise ValueError(f"{path} holds no report: restore it, or measure anew")
+        raise ValueError(f"{path} holds no report: restore it, or measure again")
     return report
 
 
@@ -331,7 +331,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except ValueError as error:  # pandas' own errors and those of its decoding are of this kind
-        raise ValueError(f"{path} is no table ({error}): restore it, or measure anew") from error
+        raise ValueError(f"{path} can't be read as a table ({error}): restore it, or measure again") from error
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

@@ -107,6 +107,20 @@ def test_a_place_that_takes_no_file_is_named_before_any_work(kind, tree, weights
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_answers_that_could_not_be_written_are_not_looked_for(tmp_path: Path, monkeypatch):
+    for name in ("keypoints.json", "a.csv"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match=r"keypoints\.json is a folder, and a file is to be written there"):
+        answers.answer_files([tmp_path / "a.jpg"], begun, tmp_path)
+    monkeypatch.setattr(video, "video_facts", lambda file: None)
+
+    class Nobody:
+        reset = lambda self: None  # noqa: E731
+
+    with pytest.raises(OSError, match=r"a\.csv is a folder, and a file is to be written there"):
+        answers.answer_video(tmp_path / "a.mp4", Nobody(), tmp_path)
+
+
 def test_a_place_that_is_not_there_yet_is_made_by_the_file_alone(tmp_path: Path):
     check_target(tmp_path / "new" / "folder" / "a.csv")
     assert not list(tmp_path.iterdir())
@@ -135,12 +149,13 @@ def test_an_argument_that_is_empty_is_not_taken_for_the_folder_one_works_in(empt
 
 
 def test_the_home_of_an_unknown_user_is_one_sentence(capsys):
-    assert "~nobody7/w.st: no home folder" in refused(["export", "a.onnx", "--weights", "~nobody7/w.st"], capsys)
+    error = refused(["export", "a.onnx", "--weights", "~nobody7/w.st"], capsys)
+    assert "~nobody7/w.st: the home folder of this user is not known" in error
 
 
 def test_a_home_in_the_environment_that_is_none_is_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HANDPOSE_RUNS", "~nobody7/runs")
-    assert "names no user here" in refused(["reproduce", "--root", tmp_path], capsys)
+    assert "names an unknown user" in refused(["reproduce", "--root", tmp_path], capsys)
 
 
 @pytest.mark.parametrize("number", ["-1", "1000", "1" + 30 * "0"])
@@ -207,7 +222,7 @@ def test_output_that_nobody_takes_ends_in_one_sentence(kind: str, at_once: bool)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment)
     lines = done.stderr.splitlines()
-    assert done.returncode == 2 and len(lines) == 1 and "nobody takes what is printed any more" in lines[0], lines
+    assert done.returncode == 2 and len(lines) == 1 and "the output can't be written any more" in lines[0], lines
 
 
 def test_a_name_that_the_terminal_can_not_show_stops_nothing(monkeypatch):
@@ -253,8 +268,8 @@ CSV = (ROOT / "figures" / "per_keypoint_accuracy.csv").read_text(encoding="utf-8
 LINES = CSV.splitlines()
 SHARE = LINES[3].split(",")[2]
 TABLES = {
-    "nothing": (b"", "is no table"),
-    "no text": (b"\xff\xfe\x00\x01", "is no table"),
+    "nothing": (b"", "can't be read as a table"),
+    "no text": (b"\xff\xfe\x00\x01", "can't be read as a table"),
     "no scores": (CSV.replace("pck_0.2_bbox", "pck").encode(), "has no column 'pck_0.2_bbox'"),
     "semicolons": (CSV.replace(",", ";").encode(), "has no column 'keypoint'"),
     "its head alone": (LINES[0].encode(), "does not have one line per keypoint"),
@@ -299,7 +314,7 @@ def test_a_report_that_is_damaged_is_named_and_not_taken_for_none(content: str, 
 
 def test_an_ablation_that_is_no_table_is_named(tmp_path: Path):
     (tmp_path / "ablation.csv").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"ablation\.csv is no table"):
+    with pytest.raises(ValueError, match=r"ablation\.csv can't be read as a table"):
         figures.ablation_table(tmp_path)
 
 
@@ -335,7 +350,7 @@ def labelling(folder: Path, content: bytes | None, name: str = "a.jpg") -> Label
     "content", ['[{"file": "a.jpg", "group": "Jürgen"}]'.encode("latin-1"), bytes(90), b"\xff" * 9]
 )
 def test_labels_that_are_no_text_are_named_before_any_is_made(content: bytes, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"keypoints\.json (is not a text file|is no JSON)"):
+    with pytest.raises(ValueError, match=r"keypoints\.json (is not a text file|is not valid JSON)"):
         labelling(tmp_path, content)
 
 
