@@ -75,8 +75,9 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped: {len(found)} of {len(files)} pictures are done, see {out}") from None
     finally:
-        with atomic_path(out / "keypoints.json") as temporary:
-            temporary.write_text(json.dumps(found, indent=1))
+        if found:  # answers of an earlier run are not replaced by none
+            with atomic_path(out / "keypoints.json") as temporary:
+                temporary.write_text(json.dumps(found, indent=1))
     return len(found), failures
 
 

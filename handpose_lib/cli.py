@@ -80,6 +80,8 @@ def _sentence(error: Exception) -> str | None:
         return f"there is not enough memory ({first or 'of this machine'}): take smaller settings or pictures"
     if "home directory" in first:  # of `~` in a variable of the environment
         return f"a path that begins with ~ names an unknown user ({first}): write the path out"
+    if "Symlink loop" in first:
+        return f"a path is a link that leads back to itself ({first}): give another path"
     # torch's own errors are of this kind too, and their text is for who wrote the code.
     return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
 

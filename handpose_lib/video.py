@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
+from handpose_lib.storage import refuse_special
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
@@ -70,6 +71,7 @@ def read_video(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
         ValueError: it is no video, or none of its frames can be decoded.
     """
     path = Path(path)
+    refuse_special(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a video" if path.is_dir() else f"{path} is not there")
     with quiet():

@@ -107,6 +107,13 @@ def test_a_place_that_takes_no_file_is_named_before_any_work(kind, tree, weights
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_run_without_any_answer_leaves_those_of_an_earlier_run(tmp_path: Path, weights: Path, capsys):
+    (tmp_path / "keypoints.json").write_text('{"earlier": 1}')
+    arguments = ["predict", tmp_path / "no.jpg", "--out", tmp_path, "--weights", weights, "--device", "cpu"]
+    assert "no.jpg is not there" in refused(arguments, capsys)
+    assert (tmp_path / "keypoints.json").read_text() == '{"earlier": 1}'
+
+
 def test_answers_that_could_not_be_written_are_not_looked_for(tmp_path: Path, monkeypatch):
     for name in ("keypoints.json", "a.csv"):
         (tmp_path / name).mkdir()
@@ -156,6 +163,27 @@ def test_the_home_of_an_unknown_user_is_one_sentence(capsys):
 def test_a_home_in_the_environment_that_is_none_is_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HANDPOSE_RUNS", "~nobody7/runs")
     assert "names an unknown user" in refused(["reproduce", "--root", tmp_path], capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_that_leads_back_to_itself_is_one_sentence(tmp_path: Path, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    error = refused(["predict", tmp_path, "--out", tmp_path / "loop"], capsys)
+    assert "loop" in error and list(tmp_path.iterdir()) == [tmp_path / "loop"]
+
+
+@pipes
+def test_a_pipe_is_no_video(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"a\.mp4 is a pipe or a device"):
+        next(video.read_video(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("box", ["nan 0 9 9", "0 0 0 0", "30 30 10 10", "0.1 0.1 0.5 0.5"])
+def test_what_is_no_box_is_refused_before_anything_is_written(box: str, tmp_path: Path, capsys):
+    arguments = ["predict", tmp_path / "a.mp4", "--out", tmp_path / "out", "--box", *box.split()]
+    assert "boxes must be" in refused(arguments, capsys)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", ["-1", "1000", "1" + 30 * "0"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from handpose_lib.answers import answer_files, answer_video, files_of
 from handpose_lib.devices import pick_device
+from handpose_lib.inputs import corners_of
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
 from handpose_lib.track import LOST, HandsTracker
@@ -64,11 +65,14 @@ def run(options: argparse.Namespace) -> None:
     pictures, videos = [f for f in files if not is_video(f)], [f for f in files if is_video(f)]
     if options.box and len(videos) != 1:
         raise ValueError(f"--box says where hands are in one video's first frame, and {len(videos)} were given")
+    if options.box:
+        corners_of(options.box, len(options.box))  # refuses what is no box, before anything is written
     tracker = tracker_of(options)
     failures: list[str] = []
     if pictures:
         count, failures = answer_files(pictures, tracker.predictor, out)
-        print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
+        if count:
+            print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
     done = _answer_videos(videos, tracker, options, failures)
     if failures:
         kind = "pictures" if not videos else "videos" if not pictures else "files"
