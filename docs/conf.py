@@ -63,6 +63,7 @@ html_theme_options = {
 mathjax_path = "mathjax/tex-chtml.js"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 
+ALTERNATIVE = 300  # characters of a picture's alternative text
 NARROW = 570  # px; on a telephone, a picture of less is made as narrow as the page
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 DEMO_LINK = """
@@ -101,9 +102,12 @@ def github_anchor(heading: str) -> str:
 
 
 def plain(markdown: str) -> str:
-    """The last paragraph of a markdown cell without its marks: what the text says about the picture that follows."""
+    """The last sentences of a markdown cell without its marks: what the text says about the picture that follows."""
     text = re.sub(r"<[^>]+>|[*`$]|^#+ ", "", markdown.strip().split("\n\n")[-1], flags=re.MULTILINE)
-    return " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).split())
+    text = " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).split())
+    while len(text) > ALTERNATIVE and re.search(r"[.:?] ", text):
+        text = re.split(r"[.:?] ", text, maxsplit=1)[1]
+    return text
 
 
 def widths(cell: dict) -> list[int]:
@@ -163,7 +167,7 @@ def plain_signature(
 ) -> tuple[str | None, str | None]:
     """Signatures without the marks of a dataclass's defaults, which Sphinx can't read."""
     if signature and "<factory>" in signature:
-        signature = re.sub(r"~?(?:\w+\.)+(?=\w)", "", signature).replace("<factory>", "...")
+        signature = re.sub(r"~?\b(?:[A-Za-z_]\w*\.)+(?=\w)", "", signature).replace("<factory>", "...")
     return signature, returns
 
 

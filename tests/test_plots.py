@@ -83,6 +83,16 @@ def test_a_close_look_is_a_square_on_the_image_that_holds_all_points():
     assert (both >= (left, top)).all() and (both <= (right, bottom)).all()
 
 
+@pytest.mark.parametrize("shape", [(40, 40, 3), (3, 30, 40)])
+def test_a_grid_leaves_hardly_any_room_between_its_pictures(shape: tuple[int, ...]):
+    plots.use_style()
+    figure = plots.image_grid([np.zeros(shape, np.uint8)] * 4, titles=["two\nlines"] * 4, columns=2)
+    figure.canvas.draw()
+    boxes = [ax.get_window_extent() for ax in figure.axes]
+    assert sum(box.width for box in boxes[:2]) > 0.93 * figure.bbox.width
+    assert sum(box.height for box in boxes[::2]) > 0.7 * figure.bbox.height
+
+
 def test_bones_have_a_dark_edge_and_the_truth_lies_under_the_prediction():
     points = np.stack([np.linspace(5, 15, 21), np.linspace(4, 16, 21)], -1)
     image = np.full((20, 20, 3), 255, np.uint8)

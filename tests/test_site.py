@@ -34,6 +34,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.pictures: list[str] = []
+        self.said: dict[str, str] = {}  # of each picture, its alternative text
         self.anchors: set[str] = set()
         self.tags: list[str] = []
         self.feed(text)
@@ -57,6 +58,7 @@ class Page(HTMLParser):
             self.loads.append(given[LOADS[tag]])
         if tag == "img":
             self.pictures.append(given["src"])
+            self.said[given["src"]] = given.get("alt", "")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,14 @@ def test_pictures_of_the_chapters_are_there(site: Path, pages: dict[str, Page]):
         shown = [picture for picture in pages[f"notebooks/{chapter}.html"].pictures if "_images/" in picture]
         assert len(shown) == len(stored) + 1, f"{chapter} stores {len(stored)} pictures and shows them and its badge"
     assert any("per_keypoint_accuracy" in picture for picture in pages["index.html"].pictures)
+
+
+def test_a_chapters_picture_has_a_sentence_for_those_who_do_not_see_it(pages: dict[str, Page]):
+    for chapter in CHAPTERS:
+        said = pages[f"notebooks/{chapter}.html"].said
+        texts = {src: alt for src, alt in said.items() if "_images/" in src and alt != "Open In Colab"}
+        poor = {src: alt for src, alt in texts.items() if not re.fullmatch(r"Picture: [^`*\[\]]{20,300}", alt)}
+        assert texts and poor == {}, chapter
 
 
 def test_solutions_are_folded(pages: dict[str, Page]):
