@@ -165,9 +165,9 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
 def plain_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Signatures without the marks of a dataclass's defaults, which Sphinx can't read."""
+    """Signatures with `...` for what a dataclass makes anew each time: Sphinx can't read Python's own mark for it."""
     if signature and "<factory>" in signature:
-        signature = re.sub(r"~?\b(?:[A-Za-z_]\w*\.)+(?=\w)", "", signature).replace("<factory>", "...")
+        signature = signature.replace("<factory>", "...")
     return signature, returns
 
 
