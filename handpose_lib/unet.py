@@ -7,6 +7,7 @@ convolutions and bilinear upsampling: `width` channels at full resolution, twice
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib import import_module
 from itertools import pairwise
 
 import torch
@@ -128,3 +129,10 @@ def fuse_batch_norm(model: nn.Module) -> nn.Module:
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 part[place], part[place + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return fused.to(memory_format=torch.channels_last)
+
+
+def __getattr__(name: str) -> object:
+    """`load_model` and `save_model`, which were here before they moved to `handpose_lib.weights`."""
+    if name in ("load_model", "save_model"):
+        return getattr(import_module("handpose_lib.weights"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

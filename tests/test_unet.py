@@ -241,3 +241,11 @@ def test_folding_batch_norm_changes_no_answer_and_leaves_the_network_alone():
             expected = model.eval()(images)
             assert expected.abs().max() > 1e-3
             torch.testing.assert_close(fused(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_scripts_that_load_weights_from_here_still_work():
+    from handpose_lib import unet, weights
+
+    assert unet.load_model is weights.load_model and unet.save_model is weights.save_model
+    with pytest.raises(ImportError):
+        from handpose_lib.unet import nothing_of_this_name  # noqa: F401
