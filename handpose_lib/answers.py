@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from handpose_lib import pictures, plots, video
+from handpose_lib.fields import counted
 from handpose_lib.inputs import MOST_PIXELS_AT_ONCE
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
@@ -46,7 +47,7 @@ def files_of(given: Sequence[Path], out: Path) -> list[Path]:
     if own and len(own) == len(files):
         raise ValueError(f"{own[0]} is a drawing of an earlier answer: give the photographs or videos themselves")
     if own:
-        print(f"{len(own)} drawings of earlier answers left out, the first is {own[0]}")
+        print(f"{counted(len(own), 'drawing')} of earlier answers left out, the first is {own[0]}")
     return [file for file in files if file not in set(own)]
 
 

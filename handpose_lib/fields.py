@@ -40,3 +40,12 @@ def is_positive(value: Any) -> bool:
 def is_whole(value: Any, least: int = 1) -> bool:
     """Whether a value is a whole number of at least `least`; 2.0 and true are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with what it counts.
+
+    >>> counted(1, "picture"), counted(2000, "picture")
+    ('1 picture', '2,000 pictures')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

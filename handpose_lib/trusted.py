@@ -77,6 +77,11 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
     values = header.get("framing", header)
     if not isinstance(values, Mapping):
         raise ValueError(f"framing is {values!r}, it must be an object")
+    for name in ("image_size", "crop", "upright") if "framing" in header else ():
+        if name not in values:
+            raise ValueError(f"framing has no {name}")
+        if name in header and header[name] != values[name]:
+            raise ValueError(f"{name} is {header[name]!r} in its header and {values[name]!r} in its framing")
     size, crop, upright = values.get("image_size", 128), values.get("crop", 0.0), values.get("upright", False)
     if type(size) is not int or not 0 < size <= LARGEST_INPUT or size % multiple:
         raise ValueError(f"image_size is {size!r}, it must be a multiple of {multiple} up to {LARGEST_INPUT}")

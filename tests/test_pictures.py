@@ -273,7 +273,7 @@ def test_one_file_costs_no_other_answers_and_a_name_is_text(tmp_path, weights, c
         run_predict(weights, folder, "--out", tmp_path / "out")
     assert stopped.value.code == 2
     said = capsys.readouterr()
-    assert "1 pictures left out: " in said.err and "m.jpg" in said.err and "5 pictures" in said.out
+    assert "1 picture left out: " in said.err and "m.jpg" in said.err and "5 pictures" in said.out
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
 
 

@@ -197,7 +197,7 @@ def test_a_damaged_picture_costs_no_other_ones_keypoints(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main([*command, "--out", str(tmp_path / "out")])
     assert [Path(name).name for name in json.loads((tmp_path / "out" / "keypoints.json").read_text())] == ["b.png"]
-    assert "1 pictures left out: " in (err := capsys.readouterr().err) and "a.png" in err
+    assert "1 picture left out: " in (err := capsys.readouterr().err) and "a.png" in err
 
 
 def test_an_image_of_pillows_is_as_good_as_its_array():

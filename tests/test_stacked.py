@@ -82,6 +82,12 @@ def test_weights_come_back_with_shape_framing_and_sigma(tmp_path, half):
         {"refine": "many"},
         {"heatmap_sigma": -1},
         {"framing": {"image_size": 36, "crop": 0.5, "upright": True}},
+        {"framing": {"image_size": 32, "crop": 0.5}},
+        {"framing": {"crop": 0.5, "upright": True}},
+        {"image_size": 64},  # which its framing denies
+        {"image_size": 0},
+        {"crop": "x"},
+        {"upright": None},
     ],
 )
 def test_headers_that_cannot_be_meant_are_refused(tmp_path, change):
@@ -89,6 +95,12 @@ def test_headers_that_cannot_be_meant_are_refused(tmp_path, change):
     save_model(small(framing=Framing(32, crop=0.5, upright=True)), path, **change)
     with pytest.raises(ValueError, match=r"w\.safetensors"):
         load_model(path)
+
+
+def test_what_a_header_says_twice_must_agree(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_model(small(framing=Framing(32, crop=0.5, upright=True)), path, image_size=32, crop=0.5, upright=True)
+    assert load_model(path)[0].framing == Framing(32, crop=0.5, upright=True)
 
 
 def test_the_encoder_of_a_unet_sees_the_same_in_pictures_of_twice_the_side():

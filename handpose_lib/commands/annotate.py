@@ -9,6 +9,7 @@ from handpose_lib.annotate.server import AnnotationServer
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.commands.predict import add_network_options
 from handpose_lib.devices import pick_device
+from handpose_lib.fields import counted
 from handpose_lib.predict import HandPosePredictor
 
 EXAMPLES = """examples:
@@ -37,7 +38,10 @@ def run(options: argparse.Namespace) -> None:
     predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
     store = LabelStore(options.folder, predictor)
     with AnnotationServer(store, options.port) as server:
-        print(f"{server.address}\n{len(store.files)} pictures; labels go to {store.path}; Ctrl-C ends it", flush=True)
+        print(
+            f"{server.address}\n{counted(len(store.files), 'picture')}; labels go to {store.path}; Ctrl-C ends it",
+            flush=True,
+        )
         if not options.no_browser:
             threading.Timer(0.3, webbrowser.open, (server.address,)).start()
         try:

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     finally:
         frames.close()
         cv2.destroyAllWindows()
-    print(f"{shown} frames were shown")
+    print("1 frame was shown" if shown == 1 else f"{shown:,} frames were shown")
 
 
 def check_display() -> None:

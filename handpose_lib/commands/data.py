@@ -8,6 +8,7 @@ from pathlib import Path
 
 from handpose_lib import download, plots
 from handpose_lib.datasets import holds_labels
+from handpose_lib.fields import counted
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.synthhand import write_dataset
@@ -76,7 +77,7 @@ def _show(options: argparse.Namespace) -> None:
     plots.use_style()
     figure = plots.image_grid(images, labelled, titles, columns=min(4, len(images)), side=3)
     plots.save(figure, options.out)
-    print(f"{len(images)} images {'with' if labelled else 'without'} keypoints drawn in {options.out}")
+    print(f"{counted(len(images), 'image')} {'with' if labelled else 'without'} keypoints drawn in {options.out}")
 
 
 def _shown(options: argparse.Namespace) -> list[FreiHAND | KeypointFolder]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from handpose_lib.answers import answer_files, answer_video, files_of
 from handpose_lib.devices import pick_device
+from handpose_lib.fields import counted
 from handpose_lib.inputs import corners_of
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
@@ -72,11 +73,11 @@ def run(options: argparse.Namespace) -> None:
     if pictures:
         count, failures = answer_files(pictures, tracker.predictor, out)
         if count:
-            print(f"{count} pictures: keypoints.json (px of each picture) and drawings in {out}")
+            print(f"{counted(count, 'picture')}: keypoints.json (px of each picture) and drawings in {out}")
     done = _answer_videos(videos, tracker, options, failures)
     if failures:
-        kind = "pictures" if not videos else "videos" if not pictures else "files"
-        raise ValueError(f"{len(failures)} {kind} left out: {'; '.join(failures)}")
+        kind = "picture" if not videos else "video" if not pictures else "file"
+        raise ValueError(f"{counted(len(failures), kind)} left out: {'; '.join(failures)}")
     silent = [str(file) for file, found in done.items() if not found]
     if silent:
         raise ValueError(
