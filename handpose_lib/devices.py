@@ -14,9 +14,10 @@ def pick_device(wanted: torch.device | str | None = None) -> torch.device:
     """
     if wanted and not (str(wanted) == "cuda" and torch.cuda.is_available()):
         try:
-            tried = torch.zeros(1, device=wanted)
-            tried.item()  # a device of which nothing comes back, such as "meta", computes nothing
-            return tried.device
+            found = torch.zeros(1, device=wanted).device
+            if found.type == "meta":
+                raise RuntimeError("it has shapes and no numbers")
+            return found
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"device '{wanted}' can't be used ({reason}): try cuda, mps or cpu, or none") from None

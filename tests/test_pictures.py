@@ -253,7 +253,7 @@ def test_drawings_are_never_taken_for_pictures(tmp_path, weights, capsys):
     (folder / "a.jpg").write_bytes(jpeg(scene()))
     for _ in range(2):
         run_predict(weights, folder, "--out", folder / "out")
-        assert "1 pictures" in capsys.readouterr().out
+        assert "1 picture:" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run_predict(weights, folder, "--out", folder)
     assert "is the folder of the pictures" in capsys.readouterr().err

@@ -195,7 +195,7 @@ def test_pictures_and_videos_of_a_folder_are_answered_together(film, tmp_path: P
     (folder / "broken.webm").write_bytes(b"x")
     cv2.imwrite(str(folder / "hand.png"), draw_dots([hand_of_dots((200, 200), 150)], SIZE)[..., ::-1])
     error = stopped_with(["predict", str(folder), "--out", str(folder / "out")], capsys)
-    assert "1 files left out" in error and "broken.webm" in error
+    assert "1 file left out" in error and "broken.webm" in error
     assert (folder / "out" / "keypoints.json").is_file()
     videos = {json.loads((folder / "out" / name).read_text())["video"] for name in ("waving.json", "waving_2.json")}
     assert videos == {str(folder / "waving.mp4"), str(folder / "deep" / "waving.mp4")}

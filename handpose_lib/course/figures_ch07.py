@@ -39,7 +39,7 @@ def answers_below(
     rows: Mapping[str, Any],
     titles: Sequence[str] | None = None,
     marked: Any = None,
-    side: float = 1.9,
+    side: float = 1.75,
 ) -> Figure:
     """The same pictures in several rows, each row with keypoints of its own, a column at one scale.
 
