@@ -79,7 +79,7 @@ def cached_bytes(
         what: the entry in words, for errors.
 
     Returns:
-        The array, copy-on-write: the file never changes.
+        The array, copy-on-write, so that the file never changes.
 
     Raises:
         OSError: the disk has no room for it.

@@ -172,7 +172,7 @@ class HandBatches:
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples that an epoch draws from: all items, or one per hand."""
+        """How many samples an epoch draws, all items or one per hand."""
         return len(self.ids) // (self.num_versions if self.one_version else 1)
 
     def __len__(self) -> int:
