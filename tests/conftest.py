@@ -16,6 +16,14 @@ from handpose_lib.synthhand import sample_root
 
 torch.set_num_threads(1)  # two test processes share two cores
 
+LONGEST = ("test_rehearsal", "test_train", "test_web_page", "test_site", "test_export", "test_mutations")  # minutes each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: at the end one process would wait for the other."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
