@@ -16,7 +16,8 @@ from handpose_lib.synthhand import sample_root
 
 torch.set_num_threads(1)  # two test processes share two cores
 
-LONGEST = ("test_rehearsal", "test_train", "test_web_page", "test_site", "test_export", "test_mutations")  # minutes each
+# They take minutes each.
+LONGEST = ("test_rehearsal", "test_train", "test_web_page", "test_site", "test_export", "test_mutations")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
