@@ -27,7 +27,8 @@ help:
 # uv, itself from the registry, installs in half a minute what takes pip several; it is told to trust the
 # certificates that the system trusts, as pip does. Nothing is installed the second time until pyproject.toml or the
 # tested versions change. What is installed is compiled at once: where Python may write no bytecode
-# (PYTHONDONTWRITEBYTECODE, as in many containers), each process would compile torch and torchvision again, for some ten seconds.
+# (PYTHONDONTWRITEBYTECODE, as in many containers), each process would compile torch and torchvision again, for some
+# ten seconds.
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handpose-lib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } \

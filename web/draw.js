@@ -10,8 +10,8 @@ export function keypointColours(facts) {
 
 /** Fits a canvas into a box of the page.
  *
- * A picture is drawn at the screen's own resolution. A video's frames keep theirs, and the browser enlarges them: to
- * draw each at another size would take the page half as long as the network takes.
+ * A picture is drawn at the screen's own resolution. A video's frames keep theirs, and the browser enlarges them, which
+ * takes the page less time than to draw each at another size.
  */
 export function fit(canvas, width, height, boxWidth, boxHeight, still) {
   const shrink = Math.min(boxWidth / width, boxHeight / height);

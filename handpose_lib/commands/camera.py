@@ -13,6 +13,7 @@ import numpy as np
 
 from handpose_lib import video
 from handpose_lib.commands.predict import add_network_options, add_tracking_options, tracker_of
+from handpose_lib.fields import counted
 from handpose_lib.track import HandsTracker
 
 EXAMPLES = """examples:
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     finally:
         frames.close()
         cv2.destroyAllWindows()
-    print("1 frame was shown" if shown == 1 else f"{shown:,} frames were shown")
+    print(f"{counted(shown, 'frame')} {'was' if shown == 1 else 'were'} shown")
 
 
 def check_display() -> None:
