@@ -68,6 +68,10 @@ def test_a_preset_that_was_set_by_hand_stands_and_nothing_is_written(fresh: Path
     choose("full", runs="mine")
     assert "nothing was written" in capsys.readouterr().out and not (fresh / "mine").exists()
     assert os.environ["HANDPOSE_PRESET"] == "quick" and recall() == {}
+    choose("quick")  # what is in force already: nothing to say
+    assert capsys.readouterr().out == "" and not (fresh / "runs").exists()
+    choose("quick", runs="mine")
+    assert "nothing was written" in capsys.readouterr().out
 
 
 def test_a_new_machine_comes_back_from_the_drive_in_one_line(on_colab: Path, fresh: Path, monkeypatch, capsys):

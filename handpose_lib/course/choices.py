@@ -2,7 +2,7 @@
 
 `choose` writes the file, `start` reads it by `recall`. It becomes the environment variables that the rest of the
 library knows, for this process and the commands that its cells start. Where HANDPOSE_PRESET is set already, by hand,
-the file is left alone: then the environment decides everything.
+the file is left alone: then the environment decides everything, and `choose` says so where it decides otherwise.
 """
 
 import json
@@ -66,7 +66,9 @@ def choose(
         "zips": [str(path) for path in zips],
     }
     if _set_by_hand():
-        print(f"HANDPOSE_PRESET is set to {os.environ['HANDPOSE_PRESET']} and takes precedence: nothing was written")
+        by_hand = {name: os.environ.get(variable, "") for name, variable in VARIABLES.items()}
+        if by_hand | {"runs": str(runs_folder())} != {name: chosen[name] for name in VARIABLES}:
+            print(f"HANDPOSE_PRESET is set to {by_hand['preset']} and takes precedence: nothing was written")
         return chosen
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / FILE) as temporary:
