@@ -161,8 +161,9 @@ def history_line(row: HistoryRow, epochs: int) -> str:
     """A row of the history as a line of text, printed while a training runs."""
     around = "  (true boxes)" if row["val_boxes"] == "truth" else ""
     return (
-        f"epoch {row['epoch']:3d}/{epochs}  loss {row['train_loss']:.4f}  val PCK@0.2 (bbox) "
-        f"{row['val_pck_0.2_bbox']:.3f}  val error {row['val_epe_px128']:.2f} px of 128{around}  {row['seconds']:.0f} s"
+        f"epoch {row['epoch']:3d}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"val PCK@0.2 (bbox) {row['val_pck_0.2_bbox']:.3f}  "
+        f"val error {row['val_epe_px128']:5.2f} px of 128{around}  {row['seconds']:4.0f} s"
     )
 
 
