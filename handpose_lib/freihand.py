@@ -95,11 +95,13 @@ class FreiHAND(VisionDataset):
             Ignored by "evaluation", which has one version, called "evaluation".
         transforms: applied to image and target together, as `torchvision.transforms.v2` does.
 
-    Item: a `tv_tensors.Image` uint8 (3, 224, 224) RGB, and a dict with
-        `keypoints` tv_tensors.KeyPoints (21, 2) float32, px of the 224 image; `xyz` (21, 3) float32, m;
-        `K` (3, 3) float32, px; `id` int, the image's number; `version` str;
-        `occluded` (21,) bool where `training_occluded.json` is there (SynthHAND has it).
-        An evaluation set without its labels (`evaluation_xyz.json`) has no `keypoints` and no `xyz`.
+    An item is a `tv_tensors.Image` uint8 (3, 224, 224) RGB, and a dict with
+
+    - `keypoints` tv_tensors.KeyPoints (21, 2) float32, px of the 224 image; `xyz` (21, 3) float32, m;
+    - `K` (3, 3) float32, px; `id` int, the image's number; `version` str;
+    - `occluded` (21,) bool where `training_occluded.json` is there (SynthHAND has it).
+
+    An evaluation set without its labels (`evaluation_xyz.json`) has no `keypoints` and no `xyz`.
 
     Attributes, one entry per item, in the order of the image ids:
         ids (M,) int64; hand_ids (M,) int64, the row in the JSON files; version_names (M,) str; K (M, 3, 3) float32;

@@ -43,9 +43,10 @@ class KeypointFolder(VisionDataset):
         transforms: applied to image and target together, as `torchvision.transforms.v2` does.
         parts: shares of the groups that are train, val and test; from three groups on, each gets at least one.
 
-    Item: a `tv_tensors.Image` uint8 (3, 224, 224) RGB, and a dict with
-        `keypoints` tv_tensors.KeyPoints (21, 2) float32, px of the square, NaN where not labelled or off the picture;
-        `visible` (21,) bool, the others; `side` and `group` str; `id` int, the hand's number in the file of labels.
+    An item is a `tv_tensors.Image` uint8 (3, 224, 224) RGB, and a dict with
+
+    - `keypoints` tv_tensors.KeyPoints (21, 2) float32, px of the square, NaN where not labelled or off the picture;
+    - `visible` (21,) bool, the others; `side` and `group` str; `id` int, the hand's number in the file of labels.
 
     Attributes, one entry per item:
         files, a list of paths; keypoints (M, 21, 2) float32, as in the items; squares (M, 2, 3) float64, the maps from
