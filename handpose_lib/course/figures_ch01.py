@@ -26,7 +26,7 @@ def draw_projection(image: Any, xyz: Any, keypoints: Any, K: Any, chosen: tuple[
         chosen: up to three keypoints' numbers.
     """
     figure = plt.figure(figsize=(10, 3), layout="none")
-    space = figure.add_axes((-0.01, -0.36, 0.7, 1.6), projection="3d", computed_zorder=False)
+    space = figure.add_axes((0, 0, 0.68, 0.92), projection="3d", computed_zorder=False)
     picture = figure.add_axes((0.7, 0.02, 0.28, 0.88))
     points, pixels = np.asarray(xyz) * 100, np.asarray(image).transpose(1, 2, 0) / 255  # cm
     camera, uv = np.asarray(K), np.asarray(keypoints)
@@ -60,8 +60,8 @@ def draw_projection(image: Any, xyz: Any, keypoints: Any, K: Any, chosen: tuple[
 
 
 def _place(points: np.ndarray) -> np.ndarray:
-    """Camera coordinates (..., 3) in the drawing's axes: z to the right, x to the back, y down."""
-    return np.stack([points[..., 2], points[..., 0], -points[..., 1]])
+    """Camera coordinates (..., 3) in the drawing's axes: z to the right, x to the front, y down."""
+    return np.stack([points[..., 2], -points[..., 0], -points[..., 1]])
 
 
 def _line(space: Axes3D, points: np.ndarray, **style: Any) -> None:
@@ -90,7 +90,8 @@ def _dress(space: Axes3D, points: np.ndarray) -> None:
         _line(space, np.stack([np.zeros(3), tip]), color="black", linewidth=2.4, zorder=6)
         space.text(*_place(1.35 * tip), name, ha="center", va="center", fontweight="bold", zorder=7)
     low, high = points.min(0) - 3, points.max(0) + 3
-    space.set(xlim=(0, high[2]), ylim=(min(low[0], -10), max(high[0], 10)), zlim=(-max(high[1], 13), -min(low[1], -10)))
-    space.set_box_aspect([np.ptp(limit) for limit in (space.get_xlim(), space.get_ylim(), space.get_zlim())], zoom=1.42)
-    space.view_init(elev=14, azim=-50)
+    sides, heights = (-max(high[0], 10), -min(low[0], -10)), (-max(high[1], 13), -min(low[1], -10))
+    space.set(xlim=(0, high[2]), ylim=sides, zlim=heights)
+    space.set_box_aspect([np.ptp(limit) for limit in (space.get_xlim(), space.get_ylim(), space.get_zlim())], zoom=2.2)
+    space.view_init(elev=14, azim=-60)
     space.set_axis_off()
