@@ -16,8 +16,8 @@ Conventions, the same in every picture of the course, in what `handpose predict`
   of the true box's longer side, is tied to it by a dotted line. Where the two would tangle, each gets a picture of its
   own, both in the fingers' colours: `image_grid(truths=..., apart=True)` shows the truth below the prediction.
 - *Occlusion.* Joints that can be seen are circles, those that can't are crosses.
-- *Scores.* Heatmaps are on `magma` from 0 to 1, the same scale in a whole figure. A number at a bar, or below it, is
-  its height.
+- *Scores.* Heatmaps are on `magma` from 0 to 1 where nothing else is said, the same scale in a whole figure. A number
+  at a bar, or below it, is its height. A mark on a bar is black with a white rim.
 - *Files.* Line drawings are stored as PNG, photographs as JPEG.
 """
 
@@ -36,6 +36,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from handpose_lib.evaluate import Report
@@ -46,6 +47,8 @@ from handpose_lib.storage import atomic_path
 
 DARK = "#1A1A1A"  # the edge of bones and joints
 MISSED = 0.2  # of the longer side of the true keypoints' box: what PCK@0.2 counts as missed
+FIRST = "#0072B2"  # the first of several networks, where lines or bars stand for networks and not for fingers
+MARK = {"color": "black", "clip_on": False, "zorder": 3, "path_effects": [withStroke(linewidth=4, foreground="white")]}
 HATCHES = dict(zip(FINGERS, ("", "//", "..", "xx", "\\\\"), strict=True))
 
 
@@ -90,17 +93,16 @@ def draw_hand(
     title: str | None = None,
     truth: Any = None,
     numbers: bool = False,
+    rim: bool = False,
 ) -> Figure:
     """An image (3, H, W) or (H, W, 3), uint8 or in [0, 1], with keypoints (21, 2) in its pixels.
 
     `truth` (21, 2) is drawn under them in white, with a dotted line to each keypoint that is missed (see the
-    conventions above); `numbers` writes the keypoints' indices.
+    conventions above); `numbers` writes the keypoints' indices; `rim` as in `draw_skeleton`.
     """
     if ax is None:
         ax = plt.subplots(figsize=(3.2, 3.2))[1]
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[-1] != 3:
-        pixels = pixels.transpose(1, 2, 0)
+    pixels = _pixels(image)
     ax.imshow(pixels)  # imshow puts pixel centres at whole numbers, as the keypoints' convention does
     ax.set(xticks=[], yticks=[])
     # A file's name is text: no formula between two dollars, and a byte that is no character is shown as a mark.
@@ -110,7 +112,7 @@ def draw_hand(
     sns.despine(ax=ax, left=True, bottom=True)
     if keypoints is not None:
         points = np.asarray(keypoints)
-        draw_skeleton(ax, points)
+        draw_skeleton(ax, points, rim=rim)
         if numbers:
             for number, (x, y) in enumerate(points):
                 ax.annotate(str(number), (x, y), (3, 3), textcoords="offset points", fontsize=7, color="white",
@@ -126,7 +128,7 @@ def draw_hand(
     return ax.figure
 
 
-def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | None = None) -> None:
+def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | None = None, rim: bool = False) -> None:
     """Bones and joints of a hand, with a dark edge, on axes that show its picture.
 
     Args:
@@ -134,6 +136,7 @@ def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | 
         keypoints: (21, 2) px.
         truth: white, thin, with hollow joints, and under what is drawn in colour.
         width: of a bone, in points (1/72 inch); the default follows the size of the axes.
+        rim: white around the dark edge, for a hand that has the colour of a finger's bones, in a blue glove, say.
     """
     points = np.asarray(keypoints)
     if width is None:
@@ -148,6 +151,8 @@ def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | 
     else:
         ax.scatter(*points.T, s=size, c=colours, edgecolors=DARK, linewidths=edge, zorder=layer + 0.3)
     bones = points[np.array(BONES)]  # (20, 2, 2)
+    if rim:
+        ax.add_collection(LineCollection(bones, colors="white", linewidths=width + 2 * edge + 1.6, zorder=layer - 0.1))
     ax.add_collection(LineCollection(bones, colors=DARK, linewidths=width + 2 * edge, capstyle="round", zorder=layer))
     ends = [colours[end] for _, end in BONES]
     ax.add_collection(LineCollection(bones, colors=ends, linewidths=width, capstyle="round", zorder=layer + 0.1))
@@ -162,6 +167,7 @@ def image_grid(
     side: float = 2.2,
     close: bool = False,
     apart: bool = False,
+    rim: bool = False,
 ) -> Figure:
     """Several images side by side, each as `draw_hand` draws it.
 
@@ -171,12 +177,13 @@ def image_grid(
         side: of an image, in inches.
         close: show only the square that holds the points.
         apart: the truth below the prediction, in a picture of its own, and not under it.
+        rim: as in `draw_skeleton`.
     """
     apart = apart and keypoints is not None and truths is not None
     lines = -(-len(images) // columns)
     rows = lines * (1 + apart)
     # As high as the pictures and their titles, so that no room is left between the columns.
-    tallest = 1.0 if close else max(_aspect(image) for image in images)
+    tallest = 1.0 if close else max(np.divide(*_pixels(image).shape[:2]) for image in images)
     heading = 0.08 + 0.17 * max(len(title.splitlines()) for title in titles) if titles else 0.0  # inches
     height = rows * tallest * side + lines * heading
     figure, axes = plt.subplots(rows, columns, figsize=(columns * side, height), squeeze=False)
@@ -192,7 +199,7 @@ def image_grid(
         for k, (drawn, below, name) in enumerate(pictures):
             ax = axes[line * len(pictures) + k, column]
             ax.set_visible(True)
-            draw_hand(image, drawn, ax, name, below)
+            draw_hand(image, drawn, ax, name, below, rim=rim)
             if close:
                 show_square(ax, np.concatenate(shown))
             if apart and column == 0:
@@ -200,10 +207,10 @@ def image_grid(
     return figure
 
 
-def _aspect(image: Any) -> float:
-    """Height by width of an image (3, H, W) or (H, W, 3)."""
-    height, width = np.shape(image)[1:] if np.shape(image)[-1] != 3 else np.shape(image)[:2]
-    return height / width
+def _pixels(image: Any) -> np.ndarray:
+    """An image (3, H, W) or (H, W, 3) as (H, W, 3)."""
+    pixels = np.asarray(image)
+    return pixels.transpose(1, 2, 0) if pixels.ndim == 3 and pixels.shape[0] == 3 != pixels.shape[-1] else pixels
 
 
 def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
@@ -217,8 +224,7 @@ def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
 
 def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: str | None = None) -> Figure:
     """An image (3, H, W) in grey under the maximum of its heatmaps (K, H, W)."""
-    if ax is None:
-        ax = plt.subplots(figsize=(3.2, 3.2))[1]
+    ax = plt.subplots(figsize=(3.2, 3.2))[1] if ax is None else ax
     grey = torch.as_tensor(image).float().mean(0)
     peak = torch.as_tensor(heatmaps).detach().float().amax(0).clamp(0, 1)
     ax.imshow(grey, cmap="gray")
@@ -228,21 +234,35 @@ def heatmap_overlay(image: Any, heatmaps: Any, ax: Axes | None = None, title: st
     return ax.figure
 
 
-def map_grid(rows: Mapping[str, Any], columns: Sequence[str], side: float = 1.55, colour_bar: bool = True) -> Figure:
-    """Heatmaps (H, W), a row for each name and a column for each title, all on one scale from 0 to 1."""
+def map_grid(
+    rows: Mapping[str, Any],
+    columns: Sequence[str],
+    side: float = 1.55,
+    colour_bar: bool = True,
+    truths: Mapping[str, Any] | None = None,
+    highest: float = 1.0,
+) -> Figure:
+    """Heatmaps (H, W), a row for each name and a column for each title, all on one scale from 0 to `highest`.
+
+    `side` of a map is in inches. `truths`, name -> (2,) or (columns, 2) px of the maps, are marked with circles.
+    """
     figure, axes = plt.subplots(
         len(rows), len(columns), figsize=(side * len(columns) + 1.2, side * len(rows) + 0.3), squeeze=False
     )
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
-        for ax, one in zip(line, maps, strict=True):
-            picture = ax.imshow(np.asarray(one), cmap="magma", vmin=0, vmax=1)
+        places = [None] * len(columns) if truths is None else np.broadcast_to(truths[name], (len(columns), 2))
+        for ax, one, place in zip(line, maps, places, strict=True):
+            picture = ax.imshow(np.asarray(one), cmap="magma", vmin=0, vmax=highest)
+            if place is not None:
+                ax.plot(*place, "o", markersize=13, markerfacecolor="none", markeredgecolor="white")
             ax.set(xticks=[], yticks=[])
             sns.despine(ax=ax, left=True, bottom=True)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     for ax, title in zip(axes[0], columns, strict=True):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=10)
     if colour_bar:
-        figure.colorbar(picture, ax=axes, label="height of the map", shrink=0.8)
+        arrow = "max" if highest < 1 else "neither"  # where there may be higher values
+        figure.colorbar(picture, ax=axes, label="height of the map", shrink=0.8, extend=arrow)
     return figure
 
 
@@ -283,12 +303,12 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     handles, labels = [swatches], [f"bars, {first}: mean {np.nanmean(values):.3f}"]
     for (name, other), marker in zip(others, itertools.cycle("_x+d"), strict=False):
         values = other.pck(threshold, normalizer).numpy()
-        handles += ax.plot(place, values, marker, color="black", markersize=8, markeredgewidth=1.6)
+        handles += ax.plot(place, values, marker, markersize=9, markeredgewidth=1.8, **MARK)
         labels.append(f"{name}: mean {np.nanmean(values):.3f}")
     ax.set_xticks(place, KEYPOINT_NAMES, rotation=60, ha="right")
     ax.tick_params(axis="x", length=0, pad=16)  # room for the numbers
     ax.set(ylim=(0, 1.03), ylabel=f"PCK@{threshold:g} ({normalizer})", xlim=(-0.7, len(place) - 0.3))
-    ax.set_title("Per-keypoint accuracy; the number below a bar is its height in %")
+    ax.set_title("Per-keypoint accuracy; the number below a bar is its height in %", loc="left")
     ax.set_yticks(np.linspace(0, 1, 6))
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, handlelength=5,
                   handler_map={tuple: HandlerTuple(ndivide=None, pad=0)})  # fmt: skip
@@ -299,8 +319,9 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
     """Mean PCK against its threshold, one line per report."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     thresholds = np.linspace(0, largest, 51)
-    for (name, report), style in zip(reports.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):
-        ax.plot(thresholds, report.pck_curve(thresholds, normalizer), style, linewidth=2, label=name)
+    for number, (name, report) in enumerate(reports.items()):
+        look = {"linestyle": ("-", "--", ":", "-.")[number % 4], "color": "black" if number else FIRST}
+        ax.plot(thresholds, report.pck_curve(thresholds, normalizer), linewidth=2, label=name, **look)
     ax.axvline(0.2, color="grey", linewidth=0.8)
     ax.annotate("0.2", (0.2, 0.02), (3, 0), textcoords="offset points", color="grey")
     ax.set(xlabel=f"threshold, share of the {normalizer} length", ylabel="PCK", ylim=(0, 1), xlim=(0, largest))

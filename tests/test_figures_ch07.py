@@ -133,3 +133,5 @@ def test_the_worst_swaps_are_of_different_hands_and_count_their_keypoints(tmp_pa
     figure = figures_ch07.worst_swaps(report, lambda item: shown.append(item) or dataset[item][0], count=2)
     assert len({dataset.hand_ids[item] for item in shown}) == len(shown) == 2
     assert figure.axes[0].get_title() == "8 swapped" and dataset.hand_ids[shown[0]] == dataset.hand_ids[-1]
+    rings = figure.axes[2].collections[-1].get_offsets()  # below it: of the fingertips alone
+    assert np.allclose(rings, exchanged[shown[0]][[8, 12]])

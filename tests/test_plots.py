@@ -105,6 +105,25 @@ def test_bones_have_a_dark_edge_and_the_truth_lies_under_the_prediction():
     assert np.allclose(colour.get_color()[3], to_rgba(plots.keypoint_colour(BONES[3][1])))
 
 
+def test_a_rim_is_white_and_lies_under_the_dark_edge():
+    points = np.stack([np.linspace(5, 15, 21), np.linspace(4, 16, 21)], -1)
+    ax = plots.image_grid([np.zeros((20, 20, 3), np.uint8)], [points], columns=1, rim=True).axes[0]
+    rim, edge, _ = [c for c in ax.collections if isinstance(c, LineCollection)]
+    assert np.allclose(rim.get_color(), 1) and np.allclose(edge.get_color()[0], to_rgba(plots.DARK))
+    assert rim.get_zorder() < edge.get_zorder() and rim.get_linewidth()[0] > edge.get_linewidth()[0]
+
+
+def test_maps_share_a_scale_and_true_places_are_marked_in_their_own_maps():
+    maps = np.random.default_rng(0).random((2, 3, 8, 9))
+    truths = {"a": np.array([[1.0, 2], [3, 4], [5, 6]]), "b": np.array([7.0, 1])}
+    figure = plots.map_grid({"a": maps[0], "b": maps[1]}, ["x", "y", "z"], truths=truths, highest=0.5)
+    axes = figure.axes[:6]
+    assert {ax.images[0].get_clim() for ax in axes} == {(0, 0.5)}
+    marked = [tuple(ax.lines[0].get_xydata()[0]) for ax in axes]
+    assert marked == [(1, 2), (3, 4), (5, 6), (7, 1), (7, 1), (7, 1)]
+    assert not any(ax.lines for ax in plots.map_grid({"a": maps[0]}, ["x", "y", "z"]).axes)
+
+
 @pytest.mark.parametrize(("away", "ties"), [(0.19, 0), (0.21, 1)])
 def test_a_missed_keypoint_is_tied_to_its_truth(away: float, ties: int):
     truth = np.stack([np.linspace(0, 100, 21), np.linspace(0, 40, 21)], -1)

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-MARKERS = ("s", "^", "D", "v", "x", "+")
+MARKERS = {"s": 10, "^": 10, "D": 10, "v": 10, "x": 9, "+": 26}  # sizes at which two that coincide remain apart
 
 
 def heatmap_closeup(heatmap: Any, truth: Any, answers: Mapping[str, Any], radius: int = 6) -> Figure:
@@ -22,15 +22,15 @@ def heatmap_closeup(heatmap: Any, truth: Any, answers: Mapping[str, Any], radius
         for edge in np.arange(-reach - 0.5, reach + 1):
             ax.axvline(column + edge, color="white", linewidth=0.7)
             ax.axhline(row + edge, color="white", linewidth=0.7)
-    axes[0].set_title("the heatmap, dark is high")
+    axes[0].set_title("the heatmap (darker is higher)")
     axes[0].plot(*truth, "*", color="white", markeredgecolor="black", markersize=15)
     box = (column - 0.6, row - 0.6)
     axes[0].add_patch(plt.Rectangle(box, 1.2, 1.2, fill=False, edgecolor="black", linewidth=1.4))
     axes[1].set_title("its highest pixel alone")
-    axes[1].plot(*truth, "*", color="white", markeredgecolor="black", markersize=24, label="truth")
-    for (name, place), marker in zip(answers.items(), MARKERS, strict=False):
+    axes[1].plot(*truth, "*", color="white", markeredgecolor="black", markersize=30, label="truth")
+    for (name, place), (marker, size) in zip(answers.items(), MARKERS.items(), strict=False):
         face = {} if marker in "x+" else {"markerfacecolor": "none"}
-        axes[1].plot(*place, marker, color="black", markersize=10, markeredgewidth=1.6, label=name, **face)
+        axes[1].plot(*place, marker, color="black", markersize=size, markeredgewidth=1.6, label=name, **face)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelspacing=1.1)
     return figure
 

@@ -1,6 +1,7 @@
 """The figure of chapter 03: scores of recorded runs with and without augmentation."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -24,8 +25,9 @@ def with_and_without(runs: pd.DataFrame) -> Figure:
             for place, part in enumerate(PARTS):
                 values = chosen[f"pck_0.2_bbox_{part}"]
                 label = None if place else f"{arm} augmentation"
-                ax.plot([place + shift] * len(values), values, linestyle="none", markersize=7, label=label, **style)
-                ax.hlines(values.mean(), place + shift - 0.09, place + shift + 0.09, color=style["color"])
+                seeds = place + shift + 0.07 * (np.arange(len(values)) - (len(values) - 1) / 2)  # side by side
+                ax.plot(seeds, values, linestyle="none", markersize=6, label=label, **style)
+                ax.hlines(values.mean(), place + shift - 0.1, place + shift + 0.1, color=style["color"])
         ax.set_xticks(range(len(PARTS)), PARTS.values())
         ax.set(title=f"{steps} steps", xlim=(-0.5, len(PARTS) - 0.5), ylim=(0, 1))
     axes[0, 0].set_ylabel("PCK@0.2 (bbox)")

@@ -94,12 +94,12 @@ def loss_and_peaks(runs: Mapping[str, tuple[Tensor, Tensor, Any]]) -> Figure:
 
     Each run holds its losses (steps,), the height of each map's peak (steps, maps), and anything else.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
     for (name, (losses, peaks, *_)), style in zip(runs.items(), STYLES, strict=False):
         left.plot(losses / losses[0], linewidth=2, label=name, **style)
         right.plot(peaks.median(1).values, linewidth=2, **style)
     left.set(xlabel="step", ylabel="loss / first loss", yscale="log", title="the loss")
     right.axhline(0.5, color="grey", linewidth=0.8)
     right.set(xlabel="step", ylabel="height", ylim=(0, 1.3), title="the peaks, median of 84 maps; grey: 0.5")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure

@@ -52,10 +52,14 @@ def longer_runs(runs: pd.DataFrame) -> Figure:
         for number, steps in enumerate(lengths):
             chosen = mine[mine["steps"] == steps]
             aside = 0.3 * (number - (len(lengths) - 1) / 2)
-            places = [losses.index(loss) + aside for loss in chosen["loss"]]
-            look = {"color": "black", "markerfacecolor": ("white", "#0072B2")[number], "markersize": 7}
-            ax.plot(places, chosen[column], "os"[number], label=f"{steps} steps", **look)
+            seeds = 0.09 * (chosen["seed"].rank(method="dense") - (chosen["seed"].nunique() + 1) / 2)  # side by side
+            places = [losses.index(loss) + aside + seed for loss, seed in zip(chosen["loss"], seeds, strict=True)]
+            look = {"color": ("black", "#0072B2")[number], "markerfacecolor": "none", "markersize": 7}
+            ax.plot(places, chosen[column], "os"[number], markeredgewidth=1.4, label=f"{steps} steps", **look)
         ax.set_xticks(range(len(losses)), [loss.replace(" ", "\n", 1).replace(", ", ",\n") for loss in losses])
-        ax.set(ylabel=label, ylim=(-0.03, 1.05), xlim=(-0.6, len(losses) - 0.4), title=title)
+        low, high = mine[column].min(), mine[column].max()
+        wide = high - low > 0.3
+        limits = (-0.03, 1.05) if wide else (low - 0.05, high + 0.05)
+        ax.set(ylabel=label, ylim=limits, xlim=(-0.6, len(losses) - 0.4), title=title)
         ax.legend(frameon=False, loc="best")
     return figure

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.figure import Figure
 
 from handpose_lib import plots
@@ -71,8 +72,10 @@ def answers_below(
     return figure
 
 
-def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 4) -> Figure:
+def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 3) -> Figure:
     """The hands with most swapped keypoints, in one version each: the truth above, the answer below.
+
+    Only swapped fingertips are marked: marks at all joints would cover the fingers.
 
     Args:
         report: of the answers.
@@ -84,11 +87,15 @@ def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 4) ->
     order = numbers.argsort(descending=True).tolist()
     first = {report.hand_ids[item]: item for item in reversed(order)}  # of each hand, the item with most swaps
     chosen = sorted(first.values(), key=order.index)[:count]
+    tips = torch.tensor([members[-1] for members in FINGERS.values()])
+    marked = torch.zeros(swaps[chosen].shape, dtype=torch.bool)  # (count, 21)
+    marked[:, tips] = swaps[chosen][:, tips] == 1
     return answers_below(
         [images(item) for item in chosen],
         {"truth": report.targets[chosen], "answer": report.predictions[chosen]},
         [f"{int(numbers[item])} swapped" for item in chosen],
-        swaps[chosen] == 1,
+        marked,
+        side=2.0,
     )
 
 
@@ -115,7 +122,7 @@ def grouped_bars(scores: pd.DataFrame, xlabel: str, ylabel: str, width: float = 
     ax = scores.plot.bar(figsize=(width, 3.2), rot=0, ylim=(0, 1.08), width=0.8, edgecolor="black", legend=False)
     for bars, fill in zip(ax.containers, FILLS, strict=False):
         plt.setp(bars, facecolor=fill["color"], hatch=fill.get("hatch", ""))
-        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=10)
     ax.set(xlabel=xlabel, ylabel=ylabel, yticks=np.linspace(0, 1, 6))
     if scores.shape[1] > 1:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
@@ -146,11 +153,11 @@ def seed_spread(own: Any, seeds: pd.DataFrame, ylabel: str = "PCK@0.2 (bbox)") -
     """
     figure, ax = plt.subplots(figsize=(9, 3.3))
     own = np.asarray(own, dtype=float)
-    ax.bar(range(len(own)), own, color="#DDDDDD", edgecolor="black", label=f"yours: mean {own.mean():.2f}")
-    for (seed, table), marker in zip(seeds.groupby("seed"), itertools.cycle("_x+d"), strict=False):
+    ax.bar(range(len(own)), own, color="#CCCCCC", label=f"yours: mean {own.mean():.2f}")
+    for (seed, table), marker in zip(seeds.groupby("seed"), itertools.cycle("ox+d"), strict=False):
         values = table.set_index("keypoint")["pck_0.2_bbox"].reindex(list(KEYPOINT_NAMES))
         label = f"recorded, seed {seed}: mean {values.mean():.2f}"
-        ax.plot(range(len(values)), values, marker, color="black", markersize=7, markerfacecolor="white", label=label)
+        ax.plot(range(len(values)), values, marker, color="black", markersize=7, markerfacecolor="none", label=label)
     _keypoint_axis(ax, ylabel)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
@@ -167,7 +174,7 @@ def seen_and_hidden(reports: Mapping[str, Report]) -> Figure:
         place = np.arange(len(table))
         for shift, kind, fill in ((-0.2, "seen", FILLS[0]), (0.2, "hidden", FILLS[1])):
             bars = ax.bar(place + shift, table[f"pck_0.2_bbox_{kind}"], 0.38, edgecolor="black", label=kind, **fill)
-            ax.bar_label(bars, [f"{n:,}" for n in table[f"count_{kind}"]], padding=2, fontsize=7)
+            ax.bar_label(bars, [f"{n:,}" for n in table[f"count_{kind}"]], padding=2, fontsize=9)
         ax.set_xticks(place, table.index)
         ax.set(title=name, ylim=(0, 1.08), yticks=np.linspace(0, 1, 6), xlabel="group of keypoints")
     axes[0, 0].set_ylabel("PCK@0.2 (bbox)")

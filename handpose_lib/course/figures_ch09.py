@@ -14,7 +14,7 @@ from handpose_lib.synthhand.asset import load_asset, vertex_normals
 from handpose_lib.synthhand.hand import PosedHand, rotation
 from handpose_lib.synthhand.render import project_points, rasterize
 
-DISTANCE, FOCAL = 0.65, 2.35  # m; focal length in sides of the picture
+DISTANCE, FOCAL = 0.65, 2.6  # m; focal length in sides of the picture
 TOWARDS_WRIST = 0.022  # m from the keypoints' middle: so that the wrist and a piece of the forearm are in the picture
 
 
@@ -47,27 +47,36 @@ def _upright(palm_normal: np.ndarray, arm_axis: np.ndarray) -> np.ndarray:
 
 
 def mesh_row(
-    hands: Sequence[PosedHand], titles: Sequence[str], keypoints: bool = False, turn: float = 0.0, columns: int = 5
+    hands: Sequence[PosedHand],
+    titles: Sequence[str],
+    keypoints: bool = False,
+    turn: float = 0.0,
+    columns: int = 5,
+    close: bool = False,
 ) -> Figure:
-    """Hands side by side, with their titles, and their keypoints if asked for."""
+    """Hands side by side, with their titles, and their keypoints if asked for; `close` shows the fingers large."""
     rows = -(-len(hands) // columns)
-    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(1.9 * columns, 2.2 * rows))
+    side = 2.8 if close else 1.9  # inches
+    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(side * columns, (side + 0.3) * rows))
     for ax in axes.flat:
         ax.axis("off")
     for ax, hand, title in zip(axes.flat, hands, titles, strict=False):
-        image, points = mesh_picture(hand, turn)
+        image, points = mesh_picture(hand, turn, 600 if close else 300)
         plots.draw_hand(image, points if keypoints else None, ax, title)
+        if close:
+            plots.show_square(ax, points[1:], room=1.5)
     return figure
 
 
-def stage_row(stages: dict[str, Any]) -> Figure:
-    """Images (H, W, 3) in [0, 1] side by side, named."""
-    figure, axes = plt.subplots(1, len(stages), figsize=(1.6 * len(stages), 2.1))
-    for ax, (name, image) in zip(axes, stages.items(), strict=True):
+def stage_rows(stages: Mapping[str, Any], columns: int = 4) -> Figure:
+    """Images (H, W, 3) in [0, 1], named, in rows from left to right."""
+    rows = -(-len(stages) // columns)
+    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(2.2 * columns, 2.45 * rows))
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (name, image) in zip(axes.flat, stages.items(), strict=False):
         ax.imshow(np.clip(image, 0, 1))
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(name, fontsize="small")
-        sns.despine(ax=ax, left=True, bottom=True)
+        ax.set_title(name)
     return figure
 
 
