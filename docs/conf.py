@@ -116,6 +116,12 @@ def widths(cell: dict) -> list[int]:
     return [Image.open(BytesIO(b64decode(picture))).width for picture in stored if picture]
 
 
+def is_sentences(cell: dict) -> bool:
+    """Whether a cell prints lines without columns, which a telephone may break."""
+    printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+    return bool(printed) and not re.search(r"\S {2,}\S|^ {2,}\S", printed, re.MULTILINE)
+
+
 def for_the_site(notebook: dict) -> dict:
     """A chapter with our own badge, contents that lead to this site's anchors, and what the tests check folded.
 
@@ -133,6 +139,8 @@ def for_the_site(notebook: dict) -> dict:
             cell["source"] = re.sub(r"\]\(#([^)\s]+)\)", lambda link: f"](#{github_anchor(link[1])})", text)
         elif "checks" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-cell")
+        elif is_sentences(cell):
+            cell["metadata"].setdefault("tags", []).append("sentences")
     return notebook
 
 

@@ -260,8 +260,9 @@ def weights_table(folder: Path) -> str:
         if row.get("interval"):
             pck += " ({:.3f}–{:.3f})".format(*row["interval"])
         counts = [f"{row[name]:,} {name}" for name in ("images", "hands") if row.get(name)]
-        rows.append([row["data"], ", ".join(counts), pck, f"{row['epe']:.2f} {row['unit']}", row.get("how", "")])
-    return _markdown(["scored on", "how many", "PCK@0.2 (bbox)", "mean error", "how"], rows)
+        how = "; ".join(text for text in (", ".join(counts), row.get("how")) if text)
+        rows.append([row["data"], pck, f"{row['epe']:.2f} {row['unit']}", how])
+    return _markdown(["scored on", "PCK@0.2 (bbox)", "mean error", "how"], rows)
 
 
 def ablation_table(folder: Path) -> str:

@@ -109,7 +109,7 @@ def test_the_table_of_the_weights_says_how_each_score_was_made(tmp_path: Path):
            "unit": "px of 128", "how": "whole image", "interval": [0.89, 0.931]}  # fmt: skip
     (tmp_path / "weights.json").write_text(json.dumps({"rows": [row], "settings": {}}))
     line = figures.weights_table(tmp_path).splitlines()[2]
-    assert line == "| rendered hands | 1,240 images, 310 hands | 0.913 (0.890–0.931) | 3.46 px of 128 | whole image |"
+    assert line == "| rendered hands | 0.913 (0.890–0.931) | 3.46 px of 128 | 1,240 images, 310 hands; whole image |"
 
 
 def test_the_ablation_shows_the_mean_over_seeds_with_lowest_and_highest(tmp_path: Path):

@@ -183,6 +183,20 @@ def test_a_chapter_in_a_browser_has_its_formulas_typeset_and_asks_nobody_else(si
     page.close()
 
 
+def test_a_telephone_shows_printed_sentences_whole_and_a_docstrings_term_in_one_piece(site: Path, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
+    page.goto((site / "notebooks" / "08_inference.html").as_uri(), wait_until="load")
+    wide = "all => all.map(pre => pre.scrollWidth - pre.clientWidth)"
+    sentences = page.locator(".tag_sentences .cell_output pre").evaluate_all(wide)
+    columns = page.locator(".cell:not(.tag_sentences) .cell_output pre").evaluate_all(wide)
+    assert len(sentences) > 3 and max(sentences) <= 1 < max(columns)
+    page.goto((site / "docs" / "api" / "data.html").as_uri(), wait_until="load")
+    shown = page.locator("dl.simple > dt").evaluate_all("all => all.map(term => getComputedStyle(term).display)")
+    page.close()
+    assert shown and set(shown) == {"block"}
+
+
 def test_no_page_is_wider_than_a_telephone(site: Path, pages: dict[str, Page], browser):
     """What is wide scrolls by itself: code, tables, pictures. Names of the API and titles break."""
     page = browser.new_page(viewport={"width": 390, "height": 844})
