@@ -65,6 +65,8 @@ MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 
 ALTERNATIVE = 300  # characters of a picture's alternative text
 NARROW = 570  # px; on a telephone, a picture of less is made as narrow as the page
+OPERATORS = "=×·÷−+≤≥"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 DEMO_LINK = """
 <p><a href="demo/index.html">Open the demo</a></p>
@@ -101,6 +103,24 @@ def github_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def unbroken(markdown: str) -> str:
+    """Text whose short formulas, numbers with their units, and arrows are not broken over two lines."""
+    pieces = re.split(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|^#.*?$)", markdown, flags=re.DOTALL | re.MULTILINE)
+    for number in range(0, len(pieces), 2):  # what lies between code, formulas and headings
+        text = re.sub(rf"[^\s|\[\]]+(?: [{OPERATORS}]\s[^\s|\[\]]+)+", formula, pieces[number])
+        text = re.sub(
+            r"(?<=[\d½]) (?=(?:%|°|px|MB|GB|ms|min|s)\b|%)|(?<=←) | (?=→)|(?<=[Cc]hapter) (?=\d)", NO_BREAK, text
+        )
+        pieces[number] = text
+    return "".join(pieces)
+
+
+def formula(found: re.Match) -> str:
+    """Its text without a place to break; a long one may be broken before its operators."""
+    text = found[0]
+    return re.sub(r"\s", NO_BREAK, text) if len(text) < 30 else re.sub(rf"(?<= [{OPERATORS}])\s", NO_BREAK, text)
+
+
 def plain(markdown: str) -> str:
     """The last sentences of a markdown cell without its marks: what the text says about the picture that follows."""
     text = re.sub(r"<[^>]+>|[*`$]|^#+ ", "", markdown.strip().split("\n\n")[-1], flags=re.MULTILINE)
@@ -135,7 +155,7 @@ def for_the_site(notebook: dict) -> dict:
             cell["metadata"]["mystnb"] = {"image": {"alt": f"Picture: {said}", **narrow}}
         if cell["cell_type"] == "markdown":
             said = plain(text)
-            text = text.replace(BADGE, "../docs/_static/colab-badge.svg")
+            text = unbroken(text.replace(BADGE, "../docs/_static/colab-badge.svg"))
             cell["source"] = re.sub(r"\]\(#([^)\s]+)\)", lambda link: f"](#{github_anchor(link[1])})", text)
         elif "checks" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-cell")
@@ -160,6 +180,8 @@ def remaining_modules() -> list[str]:
 
 def prepare(app: Sphinx, page: str, source: list[str]) -> None:
     """What differs between a page on GitHub and here."""
+    if not page.startswith(("notebooks/", "docs/api/")):
+        source[0] = unbroken(source[0])
     if page == "README":
         source[0] += PAGES
     elif page.startswith("notebooks/"):

@@ -124,6 +124,14 @@ def test_solutions_are_folded(pages: dict[str, Page]):
         assert pages[f"notebooks/{chapter}.html"].tags.count("details") >= 2, chapter
 
 
+def test_short_formulas_and_numbers_with_units_are_not_broken_over_lines_and_code_stays_as_it_is(site: Path):
+    chapter = (site / "notebooks" / "08_inference.html").read_text(encoding="utf-8")
+    assert "(u + ½)·s − ½" in chapter.replace("\xa0", " ") and "(u\xa0+\xa0½)·s\xa0−\xa0½" in chapter
+    assert re.search(r"\d\xa0px", chapter) and "\xa0→" in chapter
+    code = re.findall(r"<pre.*?</pre>", chapter, flags=re.DOTALL)
+    assert code and not any("\xa0" in block for block in code)
+
+
 def test_links_within_the_site_lead_somewhere(site: Path, pages: dict[str, Page]):
     broken = []
     for name, page in pages.items():
