@@ -202,7 +202,11 @@ def plain_signature(
 
 
 def show_code(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Blocks that a module's docstring indents are code, or a table of files, and keep their form."""
+    """Blocks that a module's docstring indents are code, or a table of files, and keep their form; arrows are one sign.
+
+    Sphinx calls this for each docstring.
+    """
+    lines[:] = [line if line.lstrip().startswith(">>>") else line.replace(" -> ", " → ") for line in lines]
     if what == "module":
         for number in range(len(lines) - 1, 1, -1):
             begins = lines[number].startswith("    ") and not lines[number - 1]

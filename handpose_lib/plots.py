@@ -310,7 +310,7 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     ax.set(ylim=(0, 1.03), ylabel=f"PCK@{threshold:g} ({normalizer})", xlim=(-0.7, len(place) - 0.3))
     ax.set_title("Per-keypoint accuracy; the number below a bar is its height in %", loc="left")
     ax.set_yticks(np.linspace(0, 1, 6))
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, handlelength=5,
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, handlelength=5,
                   handler_map={tuple: HandlerTuple(ndivide=None, pad=0)})  # fmt: skip
     return figure
 

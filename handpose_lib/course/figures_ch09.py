@@ -134,7 +134,7 @@ def depth_pair(mine: np.ndarray, library: np.ndarray) -> Figure:
 
 def intervals(rows: Mapping[str, tuple[float, float, float]], label: str) -> Figure:
     """A point and its interval (middle, low, high) per row, with a line at 0."""
-    figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(rows) + 0.9))
+    figure, ax = plt.subplots(figsize=(6.2, 0.45 * len(rows) + 0.9))
     for place, (middle, low, high) in enumerate(rows.values()):
         ax.plot([low, high], [place, place], color="black", linewidth=1.5)
         ax.plot(middle, place, "o", color="black", markersize=6)
