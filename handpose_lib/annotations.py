@@ -15,6 +15,7 @@ from handpose_lib.storage import derived_folder
 
 FARTHEST = 1e6  # px; focal lengths and projections beyond it can't be meant
 FARTHEST_HAND = 100.0  # m; nor can points farther from the camera
+LONGEST_HAND = 1.0  # m; nor can a hand that is longer
 UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it)"
 
 
@@ -34,6 +35,12 @@ def project(xyz: Any, K: Any) -> Any:
     >>> project(np.array([[0.1, 0.0, 0.5]]), np.array([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])).tolist()
     [[212.0, 112.0]]
     """
+    if not any(isinstance(xyz, kind) and isinstance(K, kind) for kind in (torch.Tensor, np.ndarray)):
+        raise ValueError(
+            f"xyz and K must both be tensors or both be arrays, not {type(xyz).__name__} and {type(K).__name__}"
+        )
+    if xyz.shape[-1:] != (3,) or K.shape[-2:] != (3, 3):
+        raise ValueError(f"xyz must be (..., P, 3) and K (..., 3, 3), not {tuple(xyz.shape)} and {tuple(K.shape)}")
     z = xyz[..., 2:]
     if not bool((z > 0).all()):
         depth = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z)[..., 0]
@@ -81,10 +88,12 @@ def _parse(sources: dict[str, Path]) -> dict[str, np.ndarray]:
             raise ValueError(f"{sources['K'].parent}: {counts}: {UNPACK_AGAIN}")
     K = arrays["K"]
     unusable = (K[:, [0, 1], [0, 1]] <= 0).any(-1) | (K[:, 2] != (0, 0, 1)).any(-1) | (np.abs(K) > FARTHEST).any((1, 2))
+    unusable |= (K[:, 1, 0] != 0) | (np.abs(K[:, 0, 1]) > K[:, 0, 0])
     if unusable.any():
         where = f"{sources['K']}, entry {int(unusable.argmax())}"
         raise ValueError(
-            f"{where} is not a camera matrix: focal lengths must be positive, the last row 0 0 1: {UNPACK_AGAIN}"
+            f"{where} is not a camera matrix: focal lengths must be positive, what is below them 0, the last row "
+            f"0 0 1: {UNPACK_AGAIN}"
         )
     if "xyz" in arrays:
         _check_points(arrays["xyz"], K, sources["xyz"])
@@ -114,6 +123,12 @@ def _check_points(xyz: np.ndarray, K: np.ndarray, path: Path) -> None:
         uv = project(xyz, K)
     off = np.abs(uv).max(-1)
     refuse(np.argwhere(~(off < FARTHEST)), lambda i, k: f"its projection is not finite, or {off[i, k]:g} px off")
+    sides = np.ptp(xyz, axis=1).max(-1)
+    unlike = np.argwhere((sides > LONGEST_HAND) | (sides == 0))
+    if len(unlike):
+        entry = int(unlike[0, 0])
+        what = f"its keypoints span {sides[entry]:g} m; are these metres?" if sides[entry] else "all are in one place"
+        raise ValueError(f"{path}, entry {entry} is no hand, {what}: {UNPACK_AGAIN}")
 
 
 def _read_numbers(path: Path, shape: tuple[int, ...], flags: bool = False) -> np.ndarray:

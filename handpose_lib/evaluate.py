@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.devices import half_precision, pick_device
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
@@ -177,8 +178,8 @@ class Report:
 
     def worst(self, count: int = 8) -> np.ndarray:
         """Items with the largest mean error relative to their box, worst first (count,)."""
-        if count < 0:
-            raise ValueError(f"count is {count}, it must not be negative")
+        if not is_whole(count, 0):
+            raise ValueError(f"count is {count}, it must not be negative, and a whole number")
         box = normalizer_lengths(self.targets, "bbox")
         relative = self.errors.nanmean(dim=1) / box
         return relative.nan_to_num(-1).argsort(descending=True)[:count].numpy()
@@ -229,8 +230,15 @@ def evaluate(
         if boxes == "truth":
             raise ValueError("a predictor finds its boxes itself: give the network alone to score it on true boxes")
         crops = getattr(getattr(model, "framing", None), "crop", True)
-        return make_report(dataset, *model(images), boxes="found" if crops else "none")
+        answer = model(images)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise ValueError(
+                f"a predictor must answer with keypoints and confidence, not with a {type(answer).__name__}"
+            )
+        return make_report(dataset, *answer, boxes="found" if crops else "none")
     framing = framing or framing_of(model)
+    if not isinstance(framing, Framing):
+        raise ValueError(f"framing is {framing!r}, it must be a Framing")
     check_keypoints(model)
     device = pick_device(device) if device else next(model.parameters()).device
     if not framing.crop:
@@ -245,8 +253,9 @@ def evaluate(
 def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND | KeypointFolder) -> tuple[Tensor, Tensor]:
     """One look at crops around the true keypoints: keypoints (M, 21, 2) px of the 224 image, confidence (M, 21)."""
     keypoints, confidence = [], []
-    for index in torch.arange(len(dataset)).split(predictor.batch_size):
-        pictures = [dataset.read(int(i)).permute(1, 2, 0).numpy() for i in index]
+    for first in range(0, len(dataset), predictor.batch_size):
+        index = range(len(dataset))[first : first + predictor.batch_size]
+        pictures = [dataset.read(i).permute(1, 2, 0).numpy() for i in index]
         views = predictor.framing.around(with_gaps_filled(torch.from_numpy(dataset.keypoints[index])))
         found, sure = predictor.look(pictures, views)
         keypoints.append(found)
@@ -272,8 +281,15 @@ def make_report(
             f"predictions are {tuple(predictions.shape)}, they must be {tuple(targets.shape)}, one per item, or "
             f"{tuple(targets.shape[1:])}, one for all"
         )
-    if confidence is not None and confidence.shape != targets.shape[:2]:
-        raise ValueError(f"confidence is {tuple(confidence.shape)}, it must be {tuple(targets.shape[:2])}")
+    finite = predictions[predictions.isfinite()]
+    if len(finite) and bool(((finite >= 0) & (finite <= 1)).all() & (finite != finite[0]).any()):
+        raise ValueError("predictions look like shares of the image: give them in px of the 224 image")
+    if confidence is not None:
+        confidence = torch.as_tensor(confidence).detach().cpu()
+        if confidence.shape != targets.shape[:2]:
+            raise ValueError(f"confidence is {tuple(confidence.shape)}, it must be {tuple(targets.shape[:2])}")
+        if not bool(((confidence >= 0) & (confidence <= 1)).all()):
+            raise ValueError("confidence must be from 0 to 1, as a predictor gives it (percent: divide by 100)")
     predictions = predictions.expand_as(targets)
     return Report(
         predictions=predictions,

@@ -30,7 +30,7 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.metrics import pck
 from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip
-from handpose_lib.predict import calibration_of, framing_of, points_on_input, sigma_of
+from handpose_lib.predict import calibration_of, check_keypoints, framing_of, points_on_input, sigma_of
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 
@@ -111,6 +111,7 @@ def export_onnx(
         ModuleNotFoundError: the extra `export` is not installed.
         ValueError: the file answers otherwise than PyTorch does; it is not written then.
     """
+    check_keypoints(model)
     if half and eight_bit:
         raise ValueError("half and eight_bit exclude each other: choose one")
     for name in ("onnx", "onnxscript", "onnxruntime"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,27 @@ def is_positive(value: Any) -> bool:
         return False
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is one finite number; text and true are none."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def is_whole(value: Any, least: int = 1) -> bool:
     """Whether a value is a whole number of at least `least`; 2.0 and true are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def checked_index(index: Any, count: int) -> int:
+    """The number of an item as Python's; TypeError for what is none, IndexError for one beyond the `count` items."""
+    try:
+        number = operator.index(index)
+    except TypeError:
+        raise TypeError(
+            f"an item's number must be a whole number, not {index!r}: ask for one after the other"
+        ) from None
+    if not -count <= number < count:
+        raise IndexError(f"there is no item {number}: the data set has {count:,} items, from 0 on")
+    return number
 
 
 def counted(number: int, noun: str) -> str:

@@ -172,6 +172,10 @@ def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None =
 
     `grid_sample` asks the other way round: where does each *output* pixel come from? So the matrix is inverted here.
     """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be (B, C, H, W) and float, not {tuple(images.shape)} {images.dtype}")
+    if matrices.shape != (len(images), 2, 3):
+        raise ValueError(f"matrices must be ({len(images)}, 2, 3), one per image, not {tuple(matrices.shape)}")
     height, width = images.shape[-2:]
     out_height, out_width = size or (height, width)
     exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64

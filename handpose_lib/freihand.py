@@ -7,7 +7,7 @@ SynthHAND is written in the same layout, so this module reads both. Explained in
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torchvision.datasets import VisionDataset
 
 from handpose_lib.annotations import UNPACK_AGAIN, load_annotations, project
 from handpose_lib.checksums import checksum, read_checksums
-from handpose_lib.fields import is_whole
+from handpose_lib.fields import checked_index, is_whole
 from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
 from handpose_lib.storage import refuse_special
@@ -65,6 +65,8 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         encoded = Path(path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: {UNPACK_AGAIN}") from None
+    except OSError as error:
+        raise OSError(f"{path} can't be read ({error.strerror}): {UNPACK_AGAIN}") from error
     try:
         if expected is not None and checksum(encoded) != expected:
             raise ValueError("it is not as it was written")
@@ -165,6 +167,7 @@ class FreiHAND(VisionDataset):
         return read_checksums(self.root)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
+        index = checked_index(index, len(self))
         image = tv_tensors.Image(self.read(index))
         target: dict[str, Any] = {"id": int(self.ids[index]), "version": str(self.version_names[index])}
         target["K"] = torch.tensor(self.K[index])
@@ -187,6 +190,8 @@ def _check_split(split: str) -> None:
 
 
 def _checked_versions(versions: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(versions, str | Iterable):
+        raise ValueError(f"versions is {versions!r}: choose from {', '.join(VERSIONS)}")
     asked = (versions,) if isinstance(versions, str) else tuple(versions)
     unknown = [version for version in asked if version not in VERSIONS]
     if unknown or not asked:
@@ -201,7 +206,7 @@ def _versions_there(folder: Path, num_hands: int, known: Sequence[str], wanted: 
         raise FileNotFoundError(f"{folder} is not there: {UNPACK_AGAIN}")
     # One listing: 130,240 files take a tenth of a second, asking for each of them takes many.
     names = (name for name in os.listdir(folder) if len(name) == 12 and name.endswith(".jpg"))
-    ids = np.array([int(name[:8]) for name in names if name[:8].isdecimal()], dtype=np.int64)
+    ids = np.array([int(name[:8]) for name in names if name.isascii() and name[:8].isdecimal()], dtype=np.int64)
     limit = num_hands * len(known)
     if len(ids) and ids.max() >= limit:
         raise ValueError(

@@ -144,7 +144,7 @@ def center_of_mass(heatmaps: Tensor, *, threshold: float = 0.4) -> tuple[Tensor,
     Returns:
         See `decode_heatmaps`.
     """
-    if not 0 <= threshold < 1:
+    if not (is_positive(threshold) or threshold == 0) or threshold >= 1:
         raise ValueError(f"threshold must be a share of the maximum from 0 to below 1, not {threshold}")
     heatmaps, peak, confidence = _highest(heatmaps)
     heatmaps = torch.nan_to_num(heatmaps, nan=0.0).clamp(0, HIGH)

@@ -16,7 +16,10 @@ MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 
 def corners_of(boxes: Any, count: int) -> Tensor:
     """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
-    boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
+    try:
+        boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes must be numbers (N, 4), left, top, right, bottom in px, not {boxes!r:.80}") from error
     boxes = boxes.float()
     sides = boxes[:, 2:] - boxes[:, :2] if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes.new_zeros(0)
     if len(sides) and not bool(sides.isfinite().all() & boxes.isfinite().all()):
@@ -26,7 +29,7 @@ def corners_of(boxes: Any, count: int) -> Tensor:
     if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(
             f"boxes must be ({count}, 4), one per picture, each left, top, right, bottom in px with "
-            f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()[:2]}"
+            f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()!r:.80}"
         )
     return boxes.reshape(count, 2, 2)
 

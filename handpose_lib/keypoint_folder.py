@@ -6,9 +6,11 @@
 whole picture or a part around the hand. Explained in `notebooks/10_your_own_hands.ipynb`.
 """
 
+import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
-from handpose_lib.fields import is_positive
+from handpose_lib.fields import checked_index, is_positive
 from handpose_lib.framing import crop_matrices, cut, warp_keypoints
 from handpose_lib.keypoints import with_gaps_filled
 from handpose_lib.labels import LabelledHand, find_labels, read_labels
@@ -76,7 +78,8 @@ class KeypointFolder(VisionDataset):
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(FOLDER_SPLITS)}")
         if not (is_positive(share) and share <= 1) and share != 0:
             raise ValueError(f"share is {share}, it must be from 0 to 1")
-        if len(parts) != 3 or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
+        three = isinstance(parts, Sequence) and len(parts) == 3 and all(map(is_positive, parts))
+        if not three or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(f"parts are {parts}: they must be three positive shares whose sum is 1")
         self.split, self.share, self.parts = split, share, parts
         hands = read_labels(self.labels)
@@ -118,12 +121,18 @@ class KeypointFolder(VisionDataset):
         above = self.root.parent if self.root.name == "annotations" else self.root
         places = dict.fromkeys([self.root, above, above / "images", above / "images" / "default"])
         for place in places:
-            if (place / hand.file).is_file():
-                return place / hand.file
+            with contextlib.suppress(OSError, ValueError):  # names that no file can have
+                if (place / hand.file).is_file():
+                    return place / hand.file
         raise FileNotFoundError(f"{self.labels}, {hand.entry}: the picture is not in {self.root}: put it there")
 
     def _on_picture(self, hand: LabelledHand, size: tuple[int, int]) -> np.ndarray:
         """Its keypoints, NaN where they are off the picture of size (H, W)."""
+        if hand.size is not None and hand.size != size[::-1]:
+            raise ValueError(
+                f"{self.labels}, {hand.entry}: the labels are of a picture of {hand.size[0]}×{hand.size[1]} px, and "
+                f"the file has {size[1]}×{size[0]}, as viewers show it: give the picture that was labelled"
+            )
         known = np.isfinite(hand.keypoints).all(-1)
         on = known & (hand.keypoints >= -0.5).all(-1) & (hand.keypoints < np.array(size[::-1]) + 0.5).all(-1)
         if known.any() and not on.any():
@@ -136,6 +145,8 @@ class KeypointFolder(VisionDataset):
     def _groups(self, hands: list[LabelledHand], files: list[Path]) -> list[str]:
         """The group of each hand by name."""
         if all(hand.group for hand in hands):
+            if self.split != "all":
+                self._check_groups(hands, files)
             return [str(hand.group) for hand in hands]
         without = next(hand for hand in hands if not hand.group)
         if any(hand.group for hand in hands):
@@ -150,6 +161,23 @@ class KeypointFolder(VisionDataset):
                 stacklevel=3,
             )
         return [str(file) for file in files]
+
+    def _check_groups(self, hands: list[LabelledHand], files: list[Path]) -> None:
+        """ValueError for a picture in two groups, which may be in two splits; a note on names that differ in case."""
+        first: dict[Path, LabelledHand] = {}
+        for hand, file in zip(hands, files, strict=True):
+            other = first.setdefault(file.resolve(), hand)
+            if other.group != hand.group:
+                raise ValueError(
+                    f"{self.labels}, {hand.entry}: its picture is in the groups {other.group!r} and {hand.group!r}, so "
+                    "training and test could both show it: give all hands of a picture one group"
+                )
+        folded = Counter(group.casefold() for group in {str(hand.group) for hand in hands})
+        name, count = folded.most_common(1)[0]
+        if count > 1:
+            warnings.warn(
+                f"{self.labels} has {count} groups {name!r} in other letters: are they one person?", stacklevel=4
+            )
 
     def _rows_of(self, names: list[str]) -> list[int]:
         """The hands of this split, in the order of the file."""
@@ -211,6 +239,7 @@ class KeypointFolder(VisionDataset):
         return torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))  # (H, W, 3) -> (3, H, W)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
+        index = checked_index(index, len(self))
         keypoints = torch.from_numpy(self.keypoints[index].copy())
         target = {
             "keypoints": tv_tensors.KeyPoints(keypoints, canvas_size=(IMAGE_SIZE, IMAGE_SIZE)),

@@ -21,7 +21,7 @@ from handpose_lib import appearance, augment
 from handpose_lib.augment import Augmentation
 from handpose_lib.cache import cached_bytes, fingerprint
 from handpose_lib.fields import is_whole
-from handpose_lib.framing import Framing, compose, on_image, resize_matrix, warp_keypoints
+from handpose_lib.framing import LARGEST_INPUT, Framing, compose, on_image, resize_matrix, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import with_gaps_filled
@@ -36,6 +36,8 @@ def decoded_images(dataset: FreiHAND | KeypointFolder, image_size: int = 128, pr
     Decoded once, on all cores, into a file under `storage.derived_folder(root)`. The file is written whole or not at
     all, and again when a source image changed; processes that ask at the same time wait for the one that writes.
     """
+    if not is_whole(image_size, 8) or image_size > LARGEST_INPUT:
+        raise ValueError(f"image_size is {image_size!r}, it must be a whole number from 8 to {LARGEST_INPUT}")
     shape = (len(dataset), 3, image_size, image_size)
     name = f"images_{dataset.split}_{'-'.join(dataset.versions)}_{image_size}.npy"
     path = derived_folder(dataset.root) / name

@@ -236,8 +236,10 @@ def adaptive_wing(
             raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry per map")
         if visible.is_floating_point():
             raise ValueError(f"visible is {visible.dtype}, it says yes or no for each map: give it as bool")
+        if visible.dtype != torch.bool and visible.device.type == "cpu" and bool((visible * (visible - 1)).any()):
+            raise ValueError("visible has other numbers than 0 and 1, it says yes or no for each map: give it as bool")
         visible = visible.to(pred.device, torch.bool)
-    if num_maps is not None and not isinstance(num_maps, Tensor) and not 0 <= num_maps < math.inf:
+    if num_maps is not None and not isinstance(num_maps, Tensor) and not (is_positive(num_maps) or num_maps == 0):
         raise ValueError(f"num_maps is {num_maps}, it is how many maps are visible: it must not be negative")
     shape = pred.shape
     pred, target = torch.atleast_2d(pred), torch.atleast_2d(target)

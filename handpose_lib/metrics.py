@@ -245,6 +245,8 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
     values = _double(values)
     if not is_whole(resamples):
         raise ValueError(f"resamples is {resamples}, it must be a whole number of at least 1")
+    if not is_whole(seed, least=-(2**63)):
+        raise ValueError(f"seed is {seed!r}, it must be a whole number")
     hands = torch.arange(len(values)) if groups is None else torch.as_tensor(groups).cpu()
     if len(values) == 0 or hands.shape != values.shape[:1]:
         raise ValueError(f"groups is {tuple(hands.shape)}; it must hold one hand for each row of {tuple(values.shape)}")
@@ -280,7 +282,7 @@ def bootstrap_interval(
     >>> bool(0.6 < low < 0.75 < high < 0.9)
     True
     """
-    if not 0 < level < 1:
+    if not is_positive(level) or level >= 1:
         raise ValueError(f"level is {level}, it must be a share between 0 and 1")
     means = bootstrap_means(values, groups, resamples, seed)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
@@ -290,7 +292,10 @@ def bootstrap_interval(
 
 def _double(values: Any) -> Tensor:
     """To float64 on the CPU: the only device that has it everywhere, and the numbers are few."""
-    values = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    try:
+        values = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"these are no numbers: {values!r:.60}: give a tensor, an array or lists of them") from error
     return values.detach().cpu().double()
 
 

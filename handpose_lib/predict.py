@@ -85,6 +85,11 @@ class HandPosePredictor:
         finder: nn.Module | None = None,
     ):
         check_keypoints(model)
+        for name, value in (("mirrored", mirrored), ("turned", False if turned is None else turned)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}, it must be true or false")
+        if finder is not None and not isinstance(finder, nn.Module):
+            raise ValueError(f"finder is {finder!r}, it must be a network, such as load_model(path)[0], or None")
         self.framing = framing if isinstance(framing, Framing) else framing_of(model)
         crops = self.framing.crop > 0
         self.passes = (3 if crops else 1) if passes is None else passes
@@ -178,7 +183,7 @@ class HandPosePredictor:
             keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
         """
         pixels = as_array(picture, "the frame")
-        keypoints = torch.as_tensor(keypoints)
+        keypoints = torch.as_tensor(keypoints).float()
         if keypoints.shape != (len(KEYPOINT_NAMES), 2):
             raise ValueError(f"keypoints must be (21, 2), where the hand was, not {tuple(keypoints.shape)}")
         if self.framing.crop:

@@ -6,15 +6,18 @@ import io
 import json
 import math
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from handpose_lib.fields import counted, is_positive
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.settings import TrainSettings
@@ -40,6 +43,32 @@ def run_name(settings: TrainSettings, train_set: FreiHAND | KeypointFolder) -> s
     data = [train_set.split, train_set.num_hands, list(train_set.versions), hands.hexdigest()]
     text = json.dumps([settings.to_json(), data], sort_keys=True)
     return f"unet{settings.width}_{settings.framing.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def check_arguments(
+    settings: TrainSettings, train_set: FreiHAND | KeypointFolder, val_set: FreiHAND | KeypointFolder, minutes: float
+) -> None:
+    """ValueError for what a run can't begin with; notes on hands in both sets, and on transforms, which do nothing."""
+    if not isinstance(settings, TrainSettings):
+        kind = type(settings).__name__
+        raise ValueError(f"settings is a {kind}, it must be TrainSettings, such as PRESETS['quick']")
+    if not (is_positive(minutes) or minutes == 0):
+        raise ValueError(f"checkpoint_minutes is {minutes}, it must be a number, and not negative")
+    for name, dataset in (("train_set", train_set), ("val_set", val_set)):
+        if not hasattr(dataset, "keypoints") or not hasattr(dataset, "split"):
+            raise ValueError(f"{name} is a {type(dataset).__name__}: open it first, with open_data(root, split)")
+        if dataset.keypoints is None:
+            raise ValueError(f"{name} ({dataset.root}, {dataset.split}) has no keypoints, and training needs them")
+        if getattr(dataset, "transforms", None) is not None:
+            warnings.warn(f"{name} has transforms, which training leaves out: see settings.augmentation", stacklevel=4)
+    same = type(train_set) is type(val_set) and train_set.root.resolve() == val_set.root.resolve()
+    same = same and (train_set.split == "evaluation") == (val_set.split == "evaluation")
+    both = np.intersect1d(train_set.hand_ids, val_set.hand_ids) if same else ()
+    if len(both):
+        warnings.warn(
+            f"val_set shows {counted(len(both), 'hand')} or groups of train_set, so its errors say little about others",
+            stacklevel=4,
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from handpose_lib.augment import Augmentation
 from handpose_lib.fields import check_fields, is_whole
 from handpose_lib.framing import LARGEST_INPUT, Framing
+from handpose_lib.unet import MOST_CHANNELS
 
 LATER = ("spectrum", "wear", "occluders", "untouched")  # settings of the augmentation that older runs lack
 # Beyond these, no machine has the memory, or a number is no longer one.
@@ -56,6 +57,11 @@ class TrainSettings:
         for name in ("width", "depth", "batch_size", "epochs", "learning_rate", "sigma_start", "sigma_end"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
+        if self.width * 2**self.depth > MOST_CHANNELS:
+            raise ValueError(
+                f"width {self.width} and depth {self.depth} make {self.width * 2**self.depth:,} channels, more than "
+                f"any machine has memory for: at most {MOST_CHANNELS:,}"
+            )
         if not 0 <= self.source_size < math.inf:
             raise ValueError(f"source_size is {self.source_size}, it must not be negative")
         if not 0 <= self.seed < 2**31:

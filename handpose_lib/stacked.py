@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing
-from handpose_lib.unet import ConvBlock, UNet2DHandPose
+from handpose_lib.unet import ConvBlock, UNet2DHandPose, check_images, check_shape
 
 
 def conv_block(inputs: int, outputs: int, kernel_size: int = 3) -> nn.Sequential:
@@ -77,10 +78,11 @@ class StackedUNet(nn.Module):
         framing: Framing | None = None,
     ):
         super().__init__()
-        if width < 1 or depth < 2 or num_keypoints < 1 or len(decoder) != depth - 1 or len(refine) == 1:
+        check_shape(width, depth, num_keypoints)
+        if depth < 2 or len(decoder) != depth - 1 or len(refine) == 1 or not all(map(is_whole, (*decoder, *refine))):
             raise ValueError(
-                "width and num_keypoints must be at least 1, depth at least 2, decoder must have depth - 1 entries and "
-                f"refine none or at least two, got {width}, {num_keypoints}, {depth}, {decoder} and {refine}"
+                "depth must be at least 2, decoder must have depth - 1 entries and refine none or at least two, all of "
+                f"them whole numbers of at least 1, got {depth}, {decoder} and {refine}"
             )
         self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
         self.decoder_channels, self.refine_channels = tuple(decoder), tuple(refine)
@@ -123,11 +125,7 @@ class StackedUNet(nn.Module):
 
         With `every_stage` those of each stage, first to last, all of which the loss looks at.
         """
-        multiple = 2 ** (self.depth + 1)
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % multiple or images.shape[3] % multiple:
-            raise ValueError(
-                f"images must be (B, 3, H, W) with H and W multiples of {multiple}, got {tuple(images.shape)}"
-            )
+        check_images(images, 2 ** (self.depth + 1), self.depth)
         x = self.stem(images)  # (B, width, H / 2, W / 2)
         levels = []
         for block in self.down:

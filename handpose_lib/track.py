@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from handpose_lib.fields import is_whole
+from handpose_lib.fields import is_number, is_whole
 from handpose_lib.smoothing import OneEuro
 
 LOST = 0.5  # mean confidence below which nothing was found: 97 of 100 hands lie above it, 1 of 200 other pictures does
@@ -61,8 +61,10 @@ class HandTracker:
     """
 
     def __init__(self, predictor: Predictor, threshold: float = LOST, smoothing: OneEuro | None = None):
-        if not 0 <= threshold < 1:
+        if not is_number(threshold) or not 0 <= threshold < 1:
             raise ValueError(f"threshold is {threshold}, it must be at least 0 and below 1")
+        if isinstance(smoothing, type) or (smoothing is not None and not hasattr(smoothing, "reset")):
+            raise ValueError(f"smoothing is {smoothing!r}, it must be a filter such as OneEuro(), or None")
         self.predictor, self.threshold, self.smoothing = predictor, threshold, smoothing
         self.reset()
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from handpose_lib import runs
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
@@ -27,7 +28,7 @@ from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.storage import is_remote, lock_for, make_folder
+from handpose_lib.storage import check_target, is_remote, lock_for
 from handpose_lib.trusted import holds_weights
 from handpose_lib.weights import begin_with, load_model, network_of
 
@@ -63,9 +64,10 @@ class Trainer:
         sync_batchnorm: bool = False,
         checkpoint_minutes: float = 10.0,
     ):
+        runs.check_arguments(settings, train_set, val_set, checkpoint_minutes)
         self.settings = settings
         self.folder = Path(folder)
-        make_folder(self.folder)
+        check_target(self.folder / runs.CHECKPOINTS[0])
         self.device = device = pick_device(device)
         if device.type == "cpu":
             keep_freed_memory()
@@ -74,9 +76,6 @@ class Trainer:
             "framing": settings.framing, "source_size": settings.source_size, "seed": settings.seed, "device": device,
             "rank": self.rank, "processes": self.processes,
         }  # fmt: skip
-        for name, dataset in (("train_set", train_set), ("val_set", val_set)):
-            if dataset.keypoints is None:
-                raise ValueError(f"{name} ({dataset.root}, {dataset.split}) has no keypoints, and training needs them")
         self.batches = HandBatches(
             train_set, batch_size=settings.batch_size, augmentation=settings.augmentation,
             one_version=settings.one_version, **shared,
@@ -140,6 +139,8 @@ class Trainer:
             FloatingPointError: a loss is not a number.
             ValueError: another process trains in the folder.
         """
+        if until_step is not None and not is_whole(until_step, 0):
+            raise ValueError(f"until_step is {until_step!r}, it must be a whole number of steps")
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
         with runs.only_one(self.folder) if self.rank == 0 else nullcontext(), runs.stop_signal() as stopped:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.

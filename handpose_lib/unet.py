@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing
+
+MOST_CHANNELS = 16_384  # of the coarsest level: its weights alone would take 20 GB
+HIGHEST = 16.0  # of a normalised image: `normalize` ends at 2, noise on it hardly reaches 10
 
 
 class ConvBlock(nn.Sequential):
@@ -49,10 +53,7 @@ class UNet2DHandPose(nn.Module):
 
     def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21, framing: Framing | None = None):
         super().__init__()
-        if width < 1 or depth < 1 or num_keypoints < 1:
-            raise ValueError(
-                f"width, depth and num_keypoints must be at least 1, got {width}, {depth}, {num_keypoints}"
-            )
+        check_shape(width, depth, num_keypoints)
         self.width, self.depth, self.num_keypoints = width, depth, num_keypoints
         self.framing = framing or Framing()
         self.heatmap_sigma = 2.0  # px of the heatmaps, for decoding
@@ -77,14 +78,7 @@ class UNet2DHandPose(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), float, normalised -> heatmaps (B, num_keypoints, H, W)."""
-        multiple = 2**self.depth
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % multiple or images.shape[3] % multiple:
-            raise ValueError(
-                f"images must be (B, 3, H, W) with H and W multiples of {multiple} "
-                f"({self.depth} poolings), got {tuple(images.shape)}"
-            )
-        if not images.is_floating_point():
-            raise TypeError(f"images are {images.dtype}: give normalize(images / 255), see handpose_lib.augment")
+        check_images(images, 2**self.depth, self.depth)
         skips = []
         x = images
         for level, block in enumerate(self.down):
@@ -95,6 +89,36 @@ class UNet2DHandPose(nn.Module):
             x = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat((skips.pop(), x), dim=1))
         return self.head(x)  # (B, num_keypoints, H, W)
+
+
+def check_shape(width: int, depth: int, num_keypoints: int) -> None:
+    """ValueError where a network can't be built of these, or would take more memory than machines have."""
+    for name, value in (("width", width), ("depth", depth), ("num_keypoints", num_keypoints)):
+        if not is_whole(value):
+            raise ValueError(f"{name} is {value!r}, it must be a whole number of at least 1")
+    if depth > 14 or width * 2**depth > MOST_CHANNELS:
+        raise ValueError(
+            f"a width of {width} and {depth} poolings make more than {MOST_CHANNELS:,} channels: give less of either"
+        )
+
+
+def check_images(images: Tensor, multiple: int, poolings: int) -> None:
+    """TypeError or ValueError for what is no batch of normalised images (B, 3, H, W)."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise TypeError(f"images are {kind}: give normalize(images / 255), see handpose_lib.augment")
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % multiple or images.shape[3] % multiple:
+        raise ValueError(
+            f"images must be (B, 3, H, W) with H and W multiples of {multiple} ({poolings} poolings), "
+            f"got {tuple(images.shape)}"
+        )
+    # To ask a GPU would be to wait for it, and a graph that is traced or compiled has no values yet.
+    known = images.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    if known and images.numel() and float(images.detach().amax()) > HIGHEST:
+        raise ValueError(
+            f"images have values up to {float(images.detach().amax()):.3g}: give normalize(images / 255), see "
+            "handpose_lib.augment"
+        )
 
 
 @contextmanager

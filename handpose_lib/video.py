@@ -7,7 +7,6 @@ none that it has; so nothing here rests on what a file says about itself but on 
 
 import contextlib
 import errno
-import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from handpose_lib.fields import is_number, is_positive, is_whole
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
 from handpose_lib.storage import refuse_special
 
@@ -157,7 +157,7 @@ class VideoWriter:
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
             raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
-        if not 0 < fps < math.inf or min(size) < 2:
+        if not is_positive(fps) or len(size) != 2 or not all(is_whole(side, 2) for side in size):
             raise ValueError(f"a film needs frames per second above 0 and sides of 2 px or more, not {fps} and {size}")
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
@@ -169,12 +169,15 @@ class VideoWriter:
                 f"{path} can't be written: this OpenCV has no encoder for {codec}, or the folder takes no files; "
                 f"choose another ending ({', '.join(CODECS)}) or another folder"
             )
-        self._first: float | None = None
+        self._first: float | None = None  # s
+        self._time: float | None = None  # of the last picture, s
         self._waiting: np.ndarray | None = None
         self._written = 0
 
     def write(self, image: np.ndarray, time: float) -> None:
         """Adds a picture, RGB uint8 (H, W, 3), that is shown from `time` in seconds on."""
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"a picture for a film is a {type(image).__name__}: give an array (H, W, 3), RGB uint8")
         if (
             image.dtype != np.uint8
             or image.shape[2:] != (3,)
@@ -185,6 +188,9 @@ class VideoWriter:
                 f"a picture of {image.shape} {image.dtype} can't go into a film of {self._size} px: give RGB uint8 of "
                 "the size that was said at first"
             )
+        if not is_number(time) or (self._time is not None and time < self._time):
+            raise ValueError(f"a picture's time is {time!r}: give seconds, none before the last, {self._time}")
+        self._time = time
         if self._first is None:
             self._first = time
         self._write_until(round((time - self._first) * self.fps))

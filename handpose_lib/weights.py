@@ -43,6 +43,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
         metadata: further JSON values for the header.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
+    if type(model) not in NETWORKS.values():
+        raise ValueError(f"model is a {type(model).__name__}, only {' and '.join(NETWORKS)} can be saved")
     header = {"network": type(model).__name__, **model.shape, "framing": model.framing.to_json()}
     header["heatmap_sigma"] = model.heatmap_sigma
     if calibration := getattr(model, "calibration", ()):
@@ -51,6 +53,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header["checksum"] = checksum_of(tensors)
+    if taken := header.keys() & metadata:
+        raise ValueError(f"metadata must not have {min(taken)!r}, which is an entry of the header already")
     # `save_file` would write to a file of its own first, which stays when the process is killed.
     Path(path).write_bytes(save(tensors, {"handpose": json.dumps(header | metadata)}))
 

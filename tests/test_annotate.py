@@ -62,6 +62,20 @@ def put(server: AnnotationServer, number: int, label, **headers):
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
+def test_two_people_who_label_one_folder_keep_each_others_labels(folder: Path):
+    first, second = (LabelStore(folder, dot_predictor()) for _ in range(2))
+    assert first.save(0, LABEL) == 1
+    assert second.save(1, LABEL | {"group": "bob"}) == 2
+    assert first.save(2, LABEL) == 3
+    labels = {entry["file"]: entry.get("group") for entry in json.loads((folder / "keypoints.json").read_text())}
+    assert labels == {"0.png": None, "1.png": "bob", "anna/2.png": None}
+    assert first.hand(1)["saved"] and second.remove(0) == 2 and first.remove(1) == 1
+    (folder / "keypoints.json").write_text("half of a fi")
+    with pytest.raises(ValueError, match=r"keypoints\.json is not valid JSON"):
+        first.save(0, LABEL)
+    assert (folder / "keypoints.json").read_text() == "half of a fi"
+
+
 def test_a_picture_has_a_proposal_until_its_label_is_saved(server: AnnotationServer, folder: Path):
     state = json.loads(asked(server, "state")[2])
     assert [p["name"] for p in state["pictures"]] == ["0.png", "1.png", "anna/2.png"] and len(state["keypoints"]) == 21

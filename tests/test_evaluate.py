@@ -54,6 +54,14 @@ def test_table_has_a_row_a_keypoint_and_groups_average_it(tiny_val: FreiHAND):
     assert report.by_version["images"].sum() == len(tiny_val)
 
 
+def test_true_boxes_are_looked_at_in_batches_of_any_size_a_last_one_of_one_too(tiny_val: FreiHAND):
+    torch.manual_seed(0)
+    model = UNet2DHandPose(4, 2, framing=Framing(32, crop=0.5)).eval()
+    nn.init.normal_(model.head.weight)
+    whole, parts = (evaluate(model, tiny_val, boxes="truth", batch_size=n) for n in (len(tiny_val), len(tiny_val) - 1))
+    assert torch.allclose(whole.predictions, parts.predictions, atol=0.01)
+
+
 def test_worst_cases_come_first(tiny_val: FreiHAND):
     predictions = torch.from_numpy(tiny_val.keypoints).clone()
     predictions[2] += 60

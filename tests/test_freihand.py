@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -376,6 +377,10 @@ def test_a_point_behind_the_camera_is_named(tree, z):
         ("xyz", (3, 5), [True, 0.0, 0.7], "entry 3 holds true or false"),
         ("xyz", (3, 5), [0.0, False, 0.7], "entry 3 holds true or false"),
         ("xyz", (3, 5), [1.0, 0.0, 1e-9], "keypoint 5 .*px off"),
+        ("xyz", (3, 5), [0.0, 1.2, 0.7], "entry 3 is no hand, its keypoints span 1.2.* m; are these metres"),
+        ("xyz", (3, slice(None)), [[0.0, 0.0, 0.7]] * 21, "entry 3 is no hand, all are in one place"),
+        ("K", (2, 1), [3.0, 500, 112], "entry 2 is not a camera matrix: .* what is below them 0"),
+        ("K", (2, 0), [500.0, 600, 112], "entry 2 is not a camera matrix"),
         ("K", (2, 0), [1e30, 0, 112], "entry 2 is not a camera matrix"),
         ("K", (2, 0), [500.0, 0, 1e9], "entry 2 is not a camera matrix"),
         ("K", (2, 0), [500.0, 0, True], "entry 2 holds true or false"),
@@ -390,6 +395,33 @@ def test_numbers_that_cannot_be_meant_are_refused_by_name(tmp_path, name, place,
     edit(root / f"training_{name}.json", lambda entries: entries[place[0]].__setitem__(place[1], value))
     with pytest.raises(ValueError, match=rf"training_{name}\.json, {'' if 'entry' in words else '.*'}{words}"):
         FreiHAND(root)
+
+
+def test_a_hand_in_centimetres_is_noticed_though_its_pixels_are_right(tmp_path):
+    root = make_tree(tmp_path / "tree", hands=12)
+    edit(root / "training_xyz.json", lambda hands: hands.__setitem__(0, (100 * np.array(hands[0])).tolist()))
+    with pytest.raises(
+        ValueError, match=r"training_xyz\.json, entry 0 is no hand, its keypoints span .* are these metres"
+    ):
+        FreiHAND(root)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_what_is_no_file_in_the_place_of_an_image_is_one_sentence(tree):
+    data = FreiHAND(tree)
+    for number, make in ((0, Path.mkdir), (1, lambda path: path.symlink_to(path))):
+        path = data.image_path(number)
+        path.unlink()
+        make(path)
+        with pytest.raises(OSError, match=rf"{path.name} can't be read \(.*\): the data set is incomplete"):
+            data[number]
+
+
+def test_a_number_in_other_digits_is_no_image(tree):
+    path = FreiHAND(tree).image_path(1)
+    path.rename(path.with_name("\u0660" * 7 + "\u0661.jpg"))
+    with pytest.raises(FileNotFoundError, match=r"00000001\.jpg is not there, the first of 1 missing"):
+        FreiHAND(tree)
 
 
 def test_every_truncation_of_an_image_is_noticed(tree):

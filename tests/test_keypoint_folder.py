@@ -166,6 +166,53 @@ def test_what_is_wrong_is_one_sentence_with_file_and_entry(folder: Path, tmp_pat
         read_labels(tmp_path / "labels.csv")
 
 
+def test_coco_labels_of_a_picture_of_another_size_are_refused(folder: Path, tmp_path: Path):
+    coco = as_coco(json.loads((folder / "keypoints.json").read_text())[:3])
+    for image, (height, width) in zip(coco["images"], SIZES, strict=True):
+        image |= {"width": width, "height": height}
+    path = write_json(folder / "coco.json", coco)
+    assert len(KeypointFolder(path, "all")) == 3
+    coco["images"][1] |= {"width": 300, "height": 200}  # as before the picture was turned
+    write_json(path, coco)
+    with pytest.raises(ValueError, match=r"annotation 1 \(01\.png\): the labels are of .* 300×200 px, .* has 200×300"):
+        KeypointFolder(path, "all")
+    coco["annotations"][2]["category_id"] = 9
+    write_json(path, coco)
+    with pytest.raises(ValueError, match=r"annotation 2 \(02\.png\): there is no category 9 in the file"):
+        KeypointFolder(path, "all")
+
+
+def test_a_table_says_each_thing_once_and_in_plain_digits(folder: Path, tmp_path: Path):
+    entry = json.loads((folder / "keypoints.json").read_text())[0]
+    names = ["file", *(f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy")]
+    cells = [entry["file"], *(str(value) for point in entry["keypoints"] for value in point)]
+    for wrong, words in (("1_0", r"line 2 \(00\.png\): wrist must be two numbers"), ("\u0661\u0660", "wrist must be")):
+        (tmp_path / "a.csv").write_text(f"{','.join(names)}\n{','.join([cells[0], wrong, *cells[2:]])}\n")
+        with pytest.raises(ValueError, match=words):
+            read_labels(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(f"{','.join([*names, 'wrist_x'])}\n{','.join([*cells, '7'])}\n")
+    with pytest.raises(ValueError, match=r"a\.csv has several columns 'wrist_x': it is not clear which is meant"):
+        read_labels(tmp_path / "a.csv")
+
+
+def test_a_group_that_is_not_a_number_is_none_and_one_that_is_true_is_refused(folder: Path, tmp_path: Path):
+    entries = json.loads((folder / "keypoints.json").read_text())[:2]
+    entries[1]["group"] = float("nan")
+    hands = read_labels(write_json(tmp_path / "keypoints.json", entries))
+    assert [hand.group for hand in hands] == ["person 0", None]
+    entries[1]["group"] = True
+    with pytest.raises(ValueError, match=r"entry 1 \(01\.png\): side and group must be text or a number, not True"):
+        read_labels(write_json(tmp_path / "keypoints.json", entries))
+
+
+def test_a_name_that_no_file_can_have_is_not_there(folder: Path):
+    entry = json.loads((folder / "keypoints.json").read_text())[0]
+    for name in ("x" * 400, "a\0.png"):
+        write_json(folder / "keypoints.json", [entry | {"file": name}])
+        with pytest.raises(FileNotFoundError, match=r"keypoints\.json, entry 0 \(.*\): the picture is not in "):
+            KeypointFolder(folder, "all")
+
+
 def test_labels_are_found_or_asked_for(folder: Path, tmp_path: Path):
     assert find_labels(folder) == folder / "keypoints.json" == find_labels(folder / "keypoints.json")
     (folder / "keypoints.json").rename(folder / "a.json")
@@ -230,6 +277,32 @@ def test_groups_are_not_split_in_the_order_of_their_names(folder: Path):
     parts = [sorted(set(KeypointFolder(folder, split).group_names)) for split in ("train", "val", "test")]
     order = [day for part in parts for day in part]
     assert sorted(order) == days and order != days
+
+
+def test_a_picture_in_two_groups_would_be_in_two_splits_and_is_refused(folder: Path):
+    entries = json.loads((folder / "keypoints.json").read_text())
+    (folder / "link.png").symlink_to(folder / "00.png")
+    for name in ("00.png", "link.png"):
+        write_json(folder / "keypoints.json", [*entries, entries[0] | {"file": name, "group": "person 3"}])
+        with pytest.raises(
+            ValueError, match=rf"entry 12 \({name}\): its picture is in the groups 'person 0' and 'pers"
+        ):
+            KeypointFolder(folder, "train", share=0.4)
+        assert len(KeypointFolder(folder, "all", share=0.4)) == 13
+
+
+def test_names_of_groups_that_differ_in_their_case_are_asked_about(folder: Path):
+    entries = json.loads((folder / "keypoints.json").read_text())
+    entries[0]["group"] = "Person 0"
+    write_json(folder / "keypoints.json", entries)
+    with pytest.warns(UserWarning, match=r"has 2 groups 'person 0' in other letters: are they one person\?"):
+        KeypointFolder(folder, "train")
+
+
+def test_parts_that_are_no_shares_are_one_sentence(folder: Path):
+    for parts in ("abc", None, (0.5, 0.5), (True, 0.5, 0.5)):
+        with pytest.raises(ValueError, match=r"parts are .*: they must be three positive shares whose sum is 1"):
+            KeypointFolder(folder, "train", parts=parts)
 
 
 def test_without_groups_folders_are_groups_and_without_both_there_is_a_warning(folder: Path):

@@ -19,19 +19,27 @@ from handpose_lib import answers, cli, metrics, plots
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.augment import Augmentation
 from handpose_lib.calibration import calibrated, fit_calibration, reliability
-from handpose_lib.evaluate import make_report
-from handpose_lib.framing import Framing
+from handpose_lib.course.choices import choose, recall
+from handpose_lib.course.session import start
+from handpose_lib.evaluate import evaluate, make_report
+from handpose_lib.export import export_onnx
+from handpose_lib.framing import Framing, warp_images
 from handpose_lib.freihand import FreiHAND, project
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
+from handpose_lib.inputs import corners_of
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import find_labels, read_labels
 from handpose_lib.losses import adaptive_wing, adaptive_wing_constants
 from handpose_lib.pictures import is_drawing, picture_size, read_picture
+from handpose_lib.predict import HandPosePredictor
 from handpose_lib.settings import TrainSettings
 from handpose_lib.smoothing import OneEuro, jitter, lag
+from handpose_lib.stacked import StackedUNet
 from handpose_lib.storage import atomic_path
-from handpose_lib.track import Clock
+from handpose_lib.synthhand import render_hand, write_dataset
+from handpose_lib.track import Clock, HandTracker
 from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.video import VideoWriter
 from handpose_lib.weights import load_model, save_model
 
 HANDS, OTHER = torch.rand(4, 21, 2) * 200, torch.rand(4, 21, 2) * 200
@@ -39,6 +47,7 @@ FILM = torch.rand(9, 21, 2)
 MAPS = torch.rand(1, 21, 4, 4)
 CAMERA = torch.tensor([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])
 SPACE = torch.rand(21, 3) + 0.5
+NETWORK = UNet2DHandPose(4, 2, framing=Framing(32)).eval()
 
 ARGUMENTS = {
     "a threshold in percent": (lambda: metrics.pck(HANDS, OTHER, threshold=20), "threshold is 20, it is a share"),
@@ -116,6 +125,60 @@ ARGUMENTS = {
     "half a pixel": (lambda: Framing(64.5), "image_size is 64.5, it must be a whole number"),
     "a shift in percent": (lambda: Augmentation(shift=10), "shift is 10, it must be from 0 to 1"),
     "brightness in percent": (lambda: Augmentation(brightness=30), "brightness is 30"),
+    "a network beyond all memory": (lambda: UNet2DHandPose(4, 40), "4 and 40 poolings make more than 16,384 channels"),
+    "a network of half channels": (lambda: UNet2DHandPose(4.5), "width is 4.5, it must be a whole number"),
+    "a network of true keypoints": (lambda: UNet2DHandPose(4, 2, True), "num_keypoints is True"),
+    "a decoder without channels": (lambda: StackedUNet(4, 3, (0, 4), ()), "all of them whole numbers of at least 1"),
+    "settings beyond all memory": (lambda: TrainSettings(width=4096), "width 4096 and depth 3 make 32,768 channels"),
+    "an image that is not normalised": (
+        lambda: NETWORK(torch.full((1, 3, 8, 8), 200.0)), r"images have values up to 200: give normalize\(images / "
+    ),
+    "mirrored as a word": (lambda: HandPosePredictor(NETWORK, mirrored="no"), "mirrored is 'no', it must be true or"),
+    "turned as a word": (lambda: HandPosePredictor(NETWORK, turned="no"), "turned is 'no', it must be true or false"),
+    "the path of a finder": (lambda: HandPosePredictor(NETWORK, finder="f.st"), "finder is 'f.st', it must be a netw"),
+    "boxes with names": (lambda: corners_of([{"left": 1}], 1), r"boxes must be numbers \(N, 4\), .* not \[\{'left': 1"),
+    "one number for a box": (lambda: corners_of(5, 1), r"boxes must be \(1, 4\)"),
+    "the class of a filter": (lambda: HandTracker(None, smoothing=OneEuro), "smoothing is <class .*such as OneEuro"),
+    "a threshold as text": (lambda: HandTracker(None, "0.5"), "threshold is 0.5, it must be at least 0"),
+    "text for numbers": (lambda: metrics.epe("abc", OTHER), "these are no numbers: 'abc'"),
+    "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "these are no numbers: None"),
+    "a level as text": (lambda: metrics.bootstrap_interval(HANDS, level="0.9"), "level is 0.9, it must be a share"),
+    "half a seed": (lambda: metrics.bootstrap_means(HANDS, seed=1.5), "seed is 1.5, it must be a whole number"),
+    "visible maps as counts": (
+        lambda: adaptive_wing(MAPS, MAPS, torch.full((1, 21), 7)), "visible has other numbers than 0 and 1"
+    ),
+    "a share as text": (
+        lambda: decode_heatmaps(MAPS, "center_of_mass", threshold="3"), "threshold must be a share of the maximum"
+    ),
+    "a camera of arrays for points of tensors": (
+        lambda: project(SPACE, CAMERA.numpy()), "must both be tensors or both be arrays, not Tensor and ndarray"
+    ),
+    "a camera of four rows": (lambda: project(SPACE, torch.eye(4)), r"K \(\.\.\., 3, 3\), not \(21, 3\) and \(4, 4\)"),
+    "bytes to be warped": (
+        lambda: warp_images(torch.zeros(1, 3, 8, 8).byte(), torch.eye(2, 3)[None]), r"images must be .* float"
+    ),
+    "one map for two images": (
+        lambda: warp_images(torch.zeros(2, 3, 8, 8), torch.eye(2, 3)[None]), r"matrices must be \(2, 2, 3\), one per"
+    ),
+    "a network of another library": (
+        lambda: save_model(torch.nn.Conv2d(3, 21, 1), "no.st"), "model is a Conv2d, only UNet2DHandPose and Stacked"
+    ),
+    "metadata that would change the network": (
+        lambda: save_model(NETWORK, "no.st", width=99), "metadata must not have 'width', which is an entry of the hea"
+    ),
+    "a network of 5 keypoints as ONNX": (
+        lambda: export_onnx(UNet2DHandPose(4, 2, 5), "no.onnx"), "this network finds 5 keypoints, and a hand has 21"
+    ),
+    "a film of half pixels": (lambda: VideoWriter("no.mp4", (20.5, 30), 10), "sides of 2 px or more"),
+    "a film of a rate as text": (lambda: VideoWriter("no.mp4", (20, 30), "30"), "frames per second above 0"),
+    "half a hand": (lambda: write_dataset("no", 2.5), "hands=2.5, .*: at least one training hand is needed"),
+    "more hands than names": (lambda: write_dataset("no", 10**12), "images are named by numbers of 8 digits"),
+    "a quality as text": (lambda: write_dataset("no", 1, quality="92"), "quality=92: they must be"),
+    "a split of another name": (lambda: render_hand(0, split="train"), "split is 'train', .* training or evaluation"),
+    "a version of no name": (lambda: render_hand(0, versions="green"), "unknown version 'green': choose from gs"),
+    "a chapter that is not there": (lambda: start(11), "chapter is 11: there are chapters 0 to 10"),
+    "terms accepted in a word": (lambda: choose(accept_terms="no"), "accept_terms is 'no', it must be True or False"),
+    "a number for a folder": (lambda: choose(runs=5), "runs is 5, it must be a folder"),
 }  # fmt: skip
 
 
@@ -155,6 +218,58 @@ def test_an_argument_that_cannot_be_meant_is_refused(case: str):
     with pytest.raises(ValueError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_predictions_in_shares_and_confidence_in_percent_are_refused(tiny_val: FreiHAND):
+    truth = torch.from_numpy(tiny_val.keypoints)
+    with pytest.raises(ValueError, match="predictions look like shares of the image: give them in px"):
+        make_report(tiny_val, truth / 224)
+    for confidence in (torch.full(truth.shape[:2], 85.0), torch.full(truth.shape[:2], math.nan)):
+        with pytest.raises(ValueError, match="confidence must be from 0 to 1"):
+            make_report(tiny_val, truth, confidence)
+    report = make_report(tiny_val, truth, np.full(truth.shape[:2], 0.85))
+    assert isinstance(report.confidence, torch.Tensor) and report.summary["epe_px224"] == 0
+    with pytest.raises(ValueError, match="a predictor must answer with keypoints and confidence, not with a NoneType"):
+        evaluate(lambda images: None, tiny_val)
+    with pytest.raises(ValueError, match="framing is 64, it must be a Framing"):
+        evaluate(NETWORK, tiny_val, framing=64)
+
+
+@pytest.mark.parametrize("index", ["0", 1.0, None, slice(0, 2)])
+def test_an_items_number_is_a_whole_number(index, tiny_val: FreiHAND):
+    with pytest.raises(TypeError, match="an item's number must be a whole number, not "):
+        tiny_val[index]
+    assert tiny_val[torch.tensor(1)][1]["id"] == tiny_val[np.int64(1)][1]["id"] == tiny_val.ids[1]
+    with pytest.raises(IndexError, match=rf"there is no item {len(tiny_val)}: the data set has {len(tiny_val)} items"):
+        tiny_val[len(tiny_val)]
+
+
+def test_a_picture_of_a_film_has_a_time_and_does_not_come_before_the_last(tmp_path: Path):
+    film = VideoWriter(tmp_path / "a.avi", (20, 30), 10)
+    picture = np.zeros((20, 30, 3), np.uint8)
+    film.write(picture, 0.5)
+    for time in (0.4, math.inf, math.nan, "0.6", None):
+        with pytest.raises(ValueError, match=r"a picture's time is .*: give seconds, none before the last, 0\.5"):
+            film.write(picture, time)
+    with pytest.raises(ValueError, match="a picture for a film is a list"):
+        film.write(picture.tolist(), 0.6)
+    film.write(picture, 0.6)
+    film.close()
+
+
+def test_one_path_of_a_zip_is_not_taken_for_its_letters(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HANDPOSE_PRESET", "quick")  # nothing is put in force
+    for zips in ("a.zip", ["a.zip"], Path("a.zip")):
+        assert choose(runs=tmp_path, zips=zips)["zips"] == ["a.zip"]
+
+
+@pytest.mark.parametrize("name", ["preset", "freihand", "accept_terms", "zips"])
+def test_a_choice_of_another_kind_is_damage(name: str, tmp_path: Path):
+    chosen = {"preset": "quick", "freihand": "", "runs": "", "accept_terms": True, "zips": []}
+    for wrong in (3, None, [1]):
+        (tmp_path / "session.json").write_text(json.dumps(chosen | {name: wrong}))
+        with pytest.raises(ValueError, match=r"session\.json is damaged \(.*\): run chapter 00 again"):
+            recall(tmp_path)
 
 
 def test_the_worst_of_fewer_than_none_are_not_asked_for(tiny_val: FreiHAND):

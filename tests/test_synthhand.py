@@ -161,6 +161,14 @@ def test_layout_is_that_of_freihand(small_set):
         assert occluded.shape == (count, 21) and set(np.unique(occluded)) <= {0, 1}
 
 
+def test_a_disk_that_is_too_small_is_said_before_anything_is_rendered(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
+    monkeypatch.setattr("handpose_lib.storage.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"a set of 100,000 hands needs 2\.0 GB in .*, where 100\.0 MB are free"):
+        dataset.write_dataset(tmp_path / "set", 100_000)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_other_settings_is_refused(small_set, tmp_path):
     with pytest.raises(ValueError, match="other settings: hands=6"):
         dataset.write_dataset(small_set, 7, seed=3, evaluation_hands=2, quality=90, progress=False)

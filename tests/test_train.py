@@ -1,3 +1,4 @@
+import io
 import math
 import os
 import pickle
@@ -5,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from trees import make_tree
 
 from handpose_lib import runs
@@ -78,7 +81,8 @@ def test_a_run_can_start_from_the_weights_of_another(tiny_train, tiny_val, tmp_p
     best = tmp_path / "first" / "best.safetensors"
     second = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "second").start_from(best)
     assert same(second.average.module.state_dict(), weights(tmp_path / "first"))
-    assert same(second.model.state_dict(), weights(tmp_path / "first")) and second.step == 0
+    assert same(second.model.state_dict(), weights(tmp_path / "first"))
+    assert (second.step, second.best_epoch) == (0, 0) and math.isinf(second.best_error)
     second.run(progress=False)
     assert second.history[0]["train_loss"] < first.history[0]["train_loss"]
     wider = Trainer(replace(SETTINGS, width=8), tiny_train, tiny_val, tmp_path / "wider")
@@ -100,6 +104,36 @@ def test_a_run_stopped_on_its_last_batch_is_still_validated(tiny_train, tiny_val
 def test_a_set_without_keypoints_is_refused_before_training(tiny_root, tiny_train, tmp_path: Path):
     with pytest.raises(ValueError, match=r"val_set \(.*evaluation\) has no keypoints"):
         Trainer(SETTINGS, tiny_train, FreiHAND(tiny_root, "evaluation"), tmp_path)
+
+
+def test_what_is_no_data_set_is_refused_before_anything_is_made(tiny_train, tiny_val, tmp_path: Path):
+    for arguments, words in (
+        ((SETTINGS, "mine", tiny_val), r"train_set is a str: open it first, with open_data\(root, split\)"),
+        ((SETTINGS, tiny_train, None), "val_set is a NoneType: open it first"),
+        ((SETTINGS.to_json(), tiny_train, tiny_val), "settings is a dict, it must be TrainSettings"),
+        ((replace(SETTINGS, batch_size=1000), tiny_train, tiny_val), "a batch of 1000 is larger than an epoch"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Trainer(*arguments, tmp_path / "run", "cpu")
+    for minutes in (math.nan, -1, "10"):
+        with pytest.raises(ValueError, match=r"checkpoint_minutes is .*, it must be a number, and not negative"):
+            Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run", "cpu", checkpoint_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run", "cpu")
+    for steps in (1.5, "1", -1):
+        with pytest.raises(ValueError, match=r"until_step is .*, it must be a whole number of steps"):
+            trainer.run(progress=False, until_step=steps)
+
+
+def test_hands_in_both_sets_and_transforms_that_do_nothing_are_said(tiny_root, tiny_train, tiny_val, tmp_path: Path):
+    with pytest.warns(UserWarning, match=rf"val_set shows {len(set(tiny_val.hand_ids))} hands? or groups of train_set"):
+        Trainer(replace(SETTINGS, batch_size=4), tiny_val, tiny_val, tmp_path, "cpu")
+    changed = FreiHAND(tiny_root, "train", transforms=lambda image, target: (image, target))
+    with pytest.warns(UserWarning, match="train_set has transforms, which training leaves out"):
+        Trainer(SETTINGS, changed, tiny_val, tmp_path, "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(SETTINGS, tiny_train, tiny_val, tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -312,6 +346,52 @@ def test_two_processes_validate_on_every_hand_once(tiny_root: Path, tmp_path: Pa
     report = evaluate(load_model(tmp_path / "best.safetensors")[0], val_set)
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["val_epe_px128"][0] == pytest.approx(report.summary["epe_px128"], rel=1e-4)
+
+
+@pytest.fixture
+def first_of_two(monkeypatch):
+    """A trainer believes that it is the first of two that train together; they are not connected."""
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr("handpose_lib.train.DistributedDataParallel", lambda model, devices: model)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_several_gpus_normalise_over_the_whole_batch_where_that_is_asked_for(
+    first_of_two, tiny_train, tiny_val, tmp_path: Path, asked: bool
+):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path, "cpu", sync_batchnorm=asked)
+    kinds = {type(module) for module in trainer.model.modules()}
+    assert (torch.nn.SyncBatchNorm in kinds, torch.nn.BatchNorm2d in kinds) == (asked, not asked)
+
+
+def test_one_gpu_has_no_batch_to_share(tiny_train, tiny_val, tmp_path: Path):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path, "cpu", sync_batchnorm=True)
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in trainer.model.modules())
+
+
+def test_all_ranks_validate_with_the_statistics_of_rank_0(first_of_two, tiny_train, tiny_val, tmp_path, monkeypatch):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path, "cpu")
+    sent = []
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: sent.append((id(tensor), src)))
+    monkeypatch.setattr(dist, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), [mine, mine]))
+    keypoints, confidence = trainer._predict_validation()
+    assert sorted(sent) == sorted((id(buffer), 0) for buffer in trainer.average.module.buffers()) and len(sent) > 9
+    half = (len(tiny_val) + 1) // 2  # the first of two has the larger part
+    assert keypoints.shape == (2 * half, 21, 2) and torch.equal(keypoints[:half], keypoints[half:])
+    assert confidence.shape == (2 * half, 21)
+
+
+def test_the_bar_of_an_epoch_is_gone_at_its_end(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    class Terminal(io.StringIO):
+        isatty = lambda self: True  # noqa: E731
+
+    terminal = Terminal()
+    trainer = Trainer(replace(SETTINGS, epochs=1), tiny_train, tiny_val, tmp_path, "cpu")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    trainer.run()
+    assert "epoch 1/1" in terminal.getvalue() and "\n" not in terminal.getvalue()
 
 
 def test_a_compiled_run_leaves_weights_that_load_without_compilation(tiny_train, tiny_val, tmp_path: Path, monkeypatch):

@@ -1,9 +1,10 @@
 """The pictures of a folder and their labels: proposed by a network, saved one by one in `keypoints.json`."""
 
+import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import LABELS, SIDES, read_labels
 from handpose_lib.pictures import is_drawing, picture_files, picture_size
-from handpose_lib.storage import atomic_path, refuse_target
+from handpose_lib.storage import atomic_path, lock_for, refuse_target
 
 MOST_PICTURES = 10_000
 LONGEST_GROUP = 100  # letters
@@ -49,6 +50,7 @@ class LabelStore:
         self._proposals: dict[int, tuple[list, list]] = {}
         self._looking, self._writing = threading.Lock(), threading.Lock()
         self._entries = self._read()
+        self._seen = self._state()
 
     def _read(self) -> list[dict[str, Any]]:
         """The entries of keypoints.json as they stand there."""
@@ -62,6 +64,21 @@ class LabelStore:
         if not isinstance(content, list):
             raise ValueError(f"{self.path} is a COCO file, and labels of another form would go there: rename it")
         return content
+
+    def _state(self) -> tuple[int, int, int] | None:
+        """Number, size and time of keypoints.json, which a writer outside changes; None where it is not there."""
+        with contextlib.suppress(OSError):
+            stat = self.path.stat()
+            return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        return None
+
+    @contextlib.contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """One writer at a time, in this process and in others, who begins with what the one before has written."""
+        with self._writing, lock_for(self.path, patience=10.0):
+            if self._state() != self._seen:
+                self._entries, self._seen = self._read(), self._state()
+            yield
 
     def overview(self) -> dict[str, Any]:
         """What the page shows of all pictures: names, and which are labelled."""
@@ -122,7 +139,7 @@ class LabelStore:
         """
         height, width = picture_size(self.files[number])
         entry = {"file": self.names[number], **_checked(label, width, height)}
-        with self._writing:
+        with self._writing_alone():
             old = self._saved(number)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
@@ -130,7 +147,7 @@ class LabelStore:
 
     def remove(self, number: int) -> int:
         """Takes a picture's label away; returns how many pictures are labelled."""
-        with self._writing:
+        with self._writing_alone():
             old = self._saved(number)
             if old is not None:
                 self._write([each for each in self._entries if each is not old])
@@ -151,7 +168,7 @@ class LabelStore:
             raise OSError(
                 f"{self.path} can't be written ({error.strerror or error}): make room or give leave"
             ) from error
-        self._entries = entries
+        self._entries, self._seen = entries, self._state()
 
 
 def _labelled(point: list | None) -> list | None:

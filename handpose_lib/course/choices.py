@@ -17,6 +17,7 @@ from handpose_lib.settings import NOTEBOOK_PRESETS
 from handpose_lib.storage import atomic_path, base_folder, drive_folder, is_remote, runs_folder, work_folder
 
 FILE = "session.json"
+KINDS = {"preset": str, "freihand": str, "runs": str, "accept_terms": bool, "zips": list}  # what FILE holds
 VARIABLES = {"preset": "HANDPOSE_PRESET", "freihand": "HANDPOSE_FREIHAND_ROOT", "runs": "HANDPOSE_RUNS"}
 _TAKEN: dict[str, str] = {}  # the variables that this process has set, with their values
 
@@ -48,6 +49,12 @@ def choose(
     """
     if preset not in NOTEBOOK_PRESETS:
         raise ValueError(f"preset is {preset!r}: choose one of {', '.join(NOTEBOOK_PRESETS)}")
+    if not isinstance(accept_terms, bool):
+        raise ValueError(f"accept_terms is {accept_terms!r}, it must be True or False")
+    for name, given in (("freihand", freihand), ("runs", "" if runs is None else runs)):
+        if not isinstance(given, str | Path) and not (name == "freihand" and isinstance(given, bool)):
+            raise ValueError(f"{name} is {given!r}, it must be a folder{', True or False' * (name == 'freihand')}")
+    zips = [zips] if isinstance(zips, str | Path) else zips  # one path is not a list of letters
     root = base_folder() / ("data/FreiHAND_pub_v2" if freihand is True else Path(freihand or "").expanduser())
     if freihand and is_remote(root):
         raise ValueError(
@@ -98,7 +105,12 @@ def recall(runs: str | Path | None = None) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is not there: choose first, in chapter 00, and give the same place here")
     try:
         chosen = json.loads(path.read_text())
-        chosen = {name: chosen[name] for name in ("preset", "freihand", "runs", "accept_terms", "zips")}
+        chosen = {name: chosen[name] for name in KINDS}
+        for name, kind in KINDS.items():
+            if not isinstance(chosen[name], kind):
+                raise TypeError(f"{name} is {chosen[name]!r}")
+        if chosen["preset"] not in NOTEBOOK_PRESETS or not all(isinstance(path, str) for path in chosen["zips"]):
+            raise ValueError(f"preset is {chosen['preset']!r} and zips are {chosen['zips']}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): run chapter 00 again, which rewrites it") from error
     chosen["runs"] = str(path.parent)  # the folder may have moved, or the Drive be mounted elsewhere

@@ -64,6 +64,8 @@ def start(chapter: int, runs: str | Path | None = None) -> Course:
     Raises:
         FileNotFoundError: FreiHAND was chosen and is not on this machine, or nothing was chosen in `runs`.
     """
+    if chapter not in MINUTES:
+        raise ValueError(f"chapter is {chapter!r}: there are chapters {min(MINUTES)} to {max(MINUTES)}")
     use_style()
     chosen = recall(runs)
     name = preset_name()

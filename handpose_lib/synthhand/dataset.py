@@ -24,14 +24,17 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checksums import checksum, differing, keep_checksums, read_checksums
+from ..fields import is_whole
 from ..layout import VERSIONS
-from ..storage import atomic_path, lock_for, remove_leftovers
+from ..storage import atomic_path, check_space, lock_for, remove_leftovers
 from .claim import SETTINGS_FILE, Settings, claim, is_complete, refuse_others, write_settings
 from .picture import compose
 from .scene import REFERENCE, Scene, sample_scene
 from .shading import render_layer
 
 RENDERING = 24 * 3600.0  # s; as long as this, one process waits for another that renders the same set
+MOST_IMAGES = 10**8
+LEAST_BYTES = 5_000  # of an image of 224 px
 LABELS = ("K", "xyz", "scale", "occluded")
 _MASK_QUALITY = 70
 PARTS = ("forearm", "lighting", "photographs")  # what can be left out, to see what it is good for
@@ -61,7 +64,17 @@ def render_hand(
         without: any of "forearm" (and what is worn on it), "lighting" and "photographs" (as backgrounds), to leave out.
     """
     without = _checked_parts(without)
+    if split not in ("training", "evaluation") or not (
+        is_whole(index, 0) and is_whole(seed, 0) and is_whole(image_size)
+    ):
+        raise ValueError(
+            f"split is {split!r}, index {index}, seed {seed} and image_size {image_size}: the split must be "
+            "training or evaluation, the others whole numbers"
+        )
+    versions = (versions,) if isinstance(versions, str) else versions
     versions = tuple(versions or (("evaluation",) if split == "evaluation" else VERSIONS))
+    if unknown := [version for version in versions if version not in (*VERSIONS, "evaluation")]:
+        raise ValueError(f"unknown version {unknown[0]!r}: choose from {', '.join(VERSIONS)}")
     scene, streams = _scene_of(index, seed, split, image_size, without)
     layer = render_layer(streams["look"], scene, lighting="lighting" not in without)
     photographs = "photographs" not in without
@@ -117,13 +130,19 @@ def write_dataset(
     """
     out, left_out = Path(out), tuple(sorted(_checked_parts(without)))
     settings = Settings(hands, evaluation_hands, seed, image_size, quality, without=left_out)
-    if hands < 1 or evaluation_hands < 0:
+    if not (is_whole(hands) and is_whole(evaluation_hands, 0)):
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
-    if seed < 0 or image_size < 1 or not 1 <= quality <= 100:
+    if max(len(VERSIONS) * hands, evaluation_hands) >= MOST_IMAGES:
+        raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: images are named by numbers of 8 digits")
+    if not (is_whole(seed, 0) and is_whole(image_size) and is_whole(quality)) or quality > 100:
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
-    if workers is not None and workers < 1:
+    if workers is not None and not is_whole(workers):
         raise ValueError(f"workers={workers}: it must be at least 1, or be left out")
     refuse_others(out, settings)
+    if not (out / SETTINGS_FILE).exists():
+        there = next(place for place in (out.absolute(), *out.absolute().parents) if place.is_dir())
+        needed = LEAST_BYTES * (image_size / REFERENCE) ** 2 * (len(VERSIONS) * hands + evaluation_hands)
+        check_space(there, needed, f"a set of {hands:,} hands")
     if is_complete(out) and not _damaged(out, settings):  # may lie on a disk that can only be read
         return out
     with lock_for(out / SETTINGS_FILE, RENDERING):  # two processes that want the same set: one renders it
