@@ -98,7 +98,7 @@ SABOTAGES = (
         "test_keypoint_folder.py::test_missing_keypoints_and_those_off_the_picture_are_nan_and_invisible",
     ),
     Sabotage(
-        "keypoints of visibility 0 are trained on", "labels",
+        "keypoints of visibility 0 are trained on", "label_parts",
         "(len(values) == 3 and not values[2])", "False",
         "test_keypoint_folder.py::test_visibility_0_is_not_labelled_and_1_is",
     ),

@@ -82,6 +82,8 @@ def _sentence(error: Exception) -> str | None:
         return f"a path that begins with ~ names an unknown user ({first}): write the path out"
     if "Symlink loop" in first:
         return f"a path is a link that leads back to itself ({first}): give another path"
+    if first.startswith("Key backend"):  # what matplotlib says when it is imported
+        return f"the variable MPLBACKEND names no backend of matplotlib ({first.partition(';')[0]}): unset it"
     # torch's own errors are of this kind too, and their text is for who wrote the code.
     return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -163,6 +164,14 @@ def test_the_home_of_an_unknown_user_is_one_sentence(capsys):
 def test_a_home_in_the_environment_that_is_none_is_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HANDPOSE_RUNS", "~nobody7/runs")
     assert "names an unknown user" in refused(["reproduce", "--root", tmp_path], capsys)
+
+
+def test_a_backend_of_no_name_is_one_sentence(monkeypatch, capsys):
+    def load(options):
+        matplotlib.rcParams["backend"] = "nonsense"
+
+    monkeypatch.setattr(evaluate_command, "run", load)
+    assert "the variable MPLBACKEND names no backend of matplotlib" in refused(["evaluate"], capsys)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
