@@ -7,6 +7,7 @@ a GPU until `handpose bench --json figures/bench_gpu.json` has run on a machine 
 
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -123,7 +124,10 @@ class Bench:
                 self.trainer.train_step(batch)
             self._wait()
         own = "self_device_time_total" if gpu else "self_cpu_time_total"
-        times = {event.key.removeprefix("aten::"): getattr(event, own) for event in profiler.key_averages()}
+        times: dict[str, float] = {}
+        for event in profiler.key_averages():
+            name = operation_name(event.key)
+            times[name] = times.get(name, 0) + getattr(event, own)
         total = sum(times.values())
         largest = sorted(times, key=times.get, reverse=True)[:count]
         shares = {name: round(times[name] / total, 4) for name in largest}
@@ -223,6 +227,19 @@ class Bench:
                 rates.append(hands / (time.perf_counter() - begin))
         what = f"rendered hands per second, in four versions each / {HANDS_PER_SECOND:g}"
         self.add("g", what, [rate / HANDS_PER_SECOND for rate in rates], hands_per_second=statistics.median(rates))
+
+
+def operation_name(key: str) -> str:
+    """What the profiler calls an operation or a GPU's kernel, without namespaces, types and tile sizes.
+
+    >>> operation_name("void at::native::(anonymous namespace)::upsample_nhwc<float>(float const*, int)")
+    'upsample_nhwc'
+    """
+    if inner := re.search(r"(\w+)_kernel_cuda", key):  # what an elementwise kernel does is among its types
+        return inner[1]
+    if product := re.match(r"sm\d+_xmma_\w*?gemm", key):
+        return product[0]
+    return re.split(r"[<(]", key.replace("(anonymous namespace)::", ""))[0].split("::")[-1].removeprefix("void ")
 
 
 def medians(pairs: Sequence[tuple[float, float]]) -> list[float]:

@@ -189,34 +189,42 @@ def with_tables(text: str, folder: Path) -> str:
     return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- /table -->", table, text, flags=re.DOTALL)
 
 
+ONLY_ON = {"cpu": "ghijk", "cuda": "f"}  # rows of the bench that the other kind of device has not
 GPU_OVER_CPU = "(f) training images/s on the GPU ÷ on its CPU, the same network"
 
 
 def _bench_reports(folder: Path) -> Iterator[tuple[str, str, dict | None]]:
-    """CPU and GPU: the kind, torch's name of it, and the bench's report; None where it was not measured."""
+    """Kind, torch's name of it, and the bench's report: a CPU, a GPU and its CPU; None where it was not measured."""
     for kind, device, file in (("CPU", "cpu", "bench_cpu.json"), ("GPU", "cuda", "bench_gpu.json")):
         report = _read_json(folder / file)
         yield kind, device, report if report and device in report["devices"] else None
+    if report and "cpu" in report["devices"]:
+        yield "the GPU's CPU", "cpu", report
 
 
 def bench_table(folder: Path) -> str:
     """`bench_cpu.json` and, where a GPU was available, `bench_gpu.json`: ratios with their middle half."""
     columns: dict[str, dict[str, str]] = {}  # head -> row -> cell
+    nothing: dict[str, str] = {}  # head -> letters of the rows that its device can't have
     for kind, device, report in _bench_reports(folder):
+        others = ONLY_ON["cpu" if device == "cuda" else "cuda"]
         if report is None:
-            columns[f"a {kind}"] = {}
+            columns[f"a {kind}"], nothing[f"a {kind}"] = {}, others
             continue
         measured = report["devices"][device]
         name = measured["name"] if device == "cuda" else f"{report['cpu']}, {report['cpu_threads']} threads"
         settings = measured["settings"]
         head = f"{name}; width {settings['width']}, batch {settings['batch_size']}, {settings['image_size']} px"
         cells = {f"({row['row']}) {row['what'].replace(' / ', ' ÷ ')}": _ratio(row) for row in measured["rows"]}
-        if "gpu_over_cpu" in report:
+        if "gpu_over_cpu" in report and device == "cuda":
             cells[GPU_OVER_CPU] = f"{report['gpu_over_cpu']:.0f}"
-        columns[head] = cells
+        columns[head], nothing[head] = cells, others
     names = dict.fromkeys([name for cells in columns.values() for name in cells] + [GPU_OVER_CPU])
     letters = sorted(names, key=lambda name: name[:3])  # "(a)"; the order within a letter stays
-    rows = [[name, *(cells.get(name, NOT_MEASURED) for cells in columns.values())] for name in letters]
+    rows = [
+        [name, *(cells.get(name, "–" if name[1] in nothing[head] else NOT_MEASURED) for head, cells in columns.items())]
+        for name in letters
+    ]
     return _markdown(["ratio (middle half of its repetitions)", *columns], rows)
 
 
@@ -236,9 +244,10 @@ def _ratio(row: dict) -> str:
     if row["low"] != row["high"]:
         shown += f" ({row['low']:.3g}–{row['high']:.3g})"
     notes = []
-    for name, unit, factor in (("seconds", "ms", 1e3), ("megabytes", "MB", 1), ("flops", "GFLOP/s", 1e-9),
-                               ("images_per_second", "images/s", 1), ("hands_per_second", "hands/s", 1)):  # fmt: skip
-        if name in row:
+    for name, unit, factor in (("seconds", "ms", 1e3), ("ms_each", "ms each", 1), ("megabytes", "MB", 1),
+                               ("flops", "GFLOP/s", 1e-9), ("images_per_second", "images/s", 1),
+                               ("hands_per_second", "hands/s", 1)):  # fmt: skip
+        if name in row and not (name == "seconds" and "ms_each" in row):
             values = row[name] if isinstance(row[name], list) else [row[name]]
             notes.append(" ÷ ".join(_three_digits(factor * value) for value in values) + f" {unit}")
     return f"{shown}: {', '.join(notes)}" if notes else shown

@@ -180,7 +180,9 @@ def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None =
     out_height, out_width = size or (height, width)
     exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     linear, offset = matrices[:, :, :2].to(exact), matrices[:, :, 2:].to(exact)
-    inverse = torch.linalg.inv(linear)  # (B, 2, 2)
+    (a, b), (c, d) = (row.unbind(-1) for row in linear.unbind(-2))
+    # Written out: `torch.linalg.inv` asks the GPU whether it went well, and the processor would wait for the answer.
+    inverse = torch.stack((torch.stack((d, -b), -1), torch.stack((-c, a), -1)), -2) / (a * d - b * c)[:, None, None]
     # Pixel u of a side of S is (2u + 1) / S - 1 in the coordinates of grid_sample(align_corners=False).
     to_unit = torch.tensor([2 / width, 2 / height], dtype=exact, device=images.device)[:, None]
     linear, offset = inverse * to_unit, (0.5 - inverse @ offset) * to_unit - 1  # (B, 2, 2), (B, 2, 1)

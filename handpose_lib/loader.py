@@ -76,9 +76,9 @@ class Batch:
 
 
 def fits(device: torch.device, size: int) -> bool:
-    """Whether `size` bytes of images may live on a device: at most half of what is free there now."""
+    """Whether `size` bytes of images may live on a device: at most a third of what is free, training needs the rest."""
     if device.type == "cuda":
-        return size <= torch.cuda.mem_get_info(device)[0] / 2
+        return size <= torch.cuda.mem_get_info(device)[0] / 3
     return device.type == "mps"  # shares the computer's memory
 
 
@@ -167,7 +167,7 @@ class HandBatches:
             how = (
                 "kept on the device"
                 if resident
-                else "streamed to it from pinned memory: more than half of what is free"
+                else "streamed to it from pinned memory: more than a third of what is free"
             )
             print(f"{len(self.images):,} images, {size / 1e9:.2f} GB, {how}")
         return resident

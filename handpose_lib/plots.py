@@ -266,18 +266,20 @@ def map_grid(
     return figure
 
 
-def training_curves(history: pd.DataFrame) -> Figure:
-    """Loss, sigma and validation accuracy against the epoch, from a run's `history.csv`."""
+def training_curves(history: pd.DataFrame, against: str = "epoch") -> Figure:
+    """Loss, sigma and validation accuracy against the epoch or the step, from a run's `history.csv`."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
-    axes[0].plot(history["epoch"], history["train_loss"], color="black", marker=".")
-    axes[0].set(xlabel="epoch", ylabel="Adaptive Wing loss\n(mean over the epoch)", yscale="log", title="Training loss")
+    axes[0].plot(history[against], history["train_loss"], color="black", marker=".")
+    axes[0].set(
+        xlabel=against, ylabel="Adaptive Wing loss\n(mean since the last point)", yscale="log", title="Training loss"
+    )
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else "")
-    axes[1].plot(history["epoch"], history["sigma_px"], color="black", linestyle="--", label="target's σ")
-    axes[1].set(xlabel="epoch", ylabel="σ / px of the image", title="Width of the target")
+    axes[1].plot(history[against], history["sigma_px"], color="black", linestyle="--", label="target's σ")
+    axes[1].set(xlabel=against, ylabel="σ / px of the image", title="Width of the target")
     axes[1].set_ylim(bottom=0)
-    axes[2].plot(history["epoch"], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
-    axes[2].set(xlabel="epoch", ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")
+    axes[2].plot(history[against], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
+    axes[2].set(xlabel=against, ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")
     for ax in axes:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     sns.despine(figure)

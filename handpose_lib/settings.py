@@ -136,15 +136,16 @@ PRESETS: dict[str, TrainSettings] = {
         refine=(32, 48), batch_size=16, epochs=22, learning_rate=3e-3, sigma_start=6.0, sigma_end=4.0, ema_decay=0.99,
         augmentation=Augmentation(rotation=30.0, scale=1.2, shift=0.06),
     ),
-    # The bundled weights: rendered hands, cropped as the predictor crops them, on processors that multiply bfloat16.
-    # Small images and four poolings make a network that sees the whole hand at once and can be trained without a GPU.
+    # Rendered hands, cropped as the predictor crops them, on processors that multiply bfloat16. Small images and four
+    # poolings make a network that sees the whole hand at once and can be trained without a GPU.
     "weights": TrainSettings(
         framing=Framing(64, crop=0.55, upright=True), source_size=112, width=24, depth=4, batch_size=32, epochs=8,
         learning_rate=2.5e-3, sigma_start=4.5, sigma_end=1.75, sigma_until=0.6, ema_decay=0.999, precision="bfloat16",
         augmentation=Augmentation(rotation_focus=2.0, scale=1.5, brightness=0.35, saturation=0.5),
     ),
-    # A light network in two stages on crops of 128 px, for a tracker on a processor; its encoder may begin as that of
-    # `weights`. The pictures are disturbed, so that what it learns from renders holds for photographs.
+    # The bundled weights: a light network in two stages on crops of 128 px, for a tracker on a processor; its encoder
+    # may begin as that of `weights`. The pictures are disturbed, so that what it learns from renders holds for
+    # photographs.
     "stacked": TrainSettings(
         framing=Framing(128, crop=0.55, upright=True), source_size=160, width=24, depth=4, decoder=(64, 80, 128),
         refine=(48, 80, 112), batch_size=32, epochs=8, learning_rate=2e-3, sigma_start=8.8, sigma_end=5.0,

@@ -92,6 +92,7 @@ def test_results_of_chapter_07_are_copied_first(copy: Path, tmp_path_factory: py
 
 def test_a_gpu_that_was_measured_has_a_column_of_its_own(copy: Path):
     report = json.loads((copy / "figures" / "bench_cpu.json").read_text())
+    (copy / "figures" / "bench_gpu.json").unlink(missing_ok=True)
     assert "| a GPU |" in figures.bench_table(copy / "figures").splitlines()[0]
     gpu = json.loads(json.dumps(report["devices"]["cpu"])) | {"name": "A GPU of 1999"}
     gpu["rows"] = [row | {"ratio": 0.5} for row in gpu["rows"] if row["row"] == "a"]
@@ -101,6 +102,18 @@ def test_a_gpu_that_was_measured_has_a_column_of_its_own(copy: Path):
     assert "A GPU of 1999; width" in lines[0]
     cells = {line.split("|")[1].strip()[:3]: line.split("|")[3] for line in lines[2:]}
     assert cells["(a)"].startswith(" 0.5 (") and cells["(b)"] == " not measured " and cells["(f)"] == " 42 "
+    assert cells["(g)"] == " – " and {line.split("|")[2] for line in lines if "(f)" in line} == {" – "}
+
+
+def test_the_processor_of_a_gpu_has_a_column_and_rows_say_how_long_a_picture_takes(tmp_path: Path):
+    (tmp_path / "bench_cpu.json").write_bytes((ROOT / "figures" / "bench_cpu.json").read_bytes())
+    (tmp_path / "bench_gpu.json").write_bytes((ROOT / "figures" / "bench_gpu.json").read_bytes())
+    lines = figures.bench_table(tmp_path).splitlines()
+    assert [head.split(";")[0].strip() for head in lines[0].split("|")[2:-1]] == [
+        "Intel(R) Xeon(R) Processor, 2 threads", "NVIDIA H200", "Intel(R) Xeon(R) Processor, 16 threads",
+    ]  # fmt: skip
+    (tracked,) = (line.split("|") for line in lines if "(i)" in line)
+    assert tracked[3] == " – " and tracked[4] == " 0.264 (0.26–0.267): 10.8 ÷ 40.3 ms each "
 
 
 def test_the_table_of_the_weights_says_how_each_score_was_made(tmp_path: Path):

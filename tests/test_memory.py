@@ -50,17 +50,26 @@ def test_full_trains_on_a_t4_with_freihand_on_the_gpu():
     assert type(network_of(settings)) is UNet2DHandPose, "the arithmetic is that of the course's U-Net"
     parameters = sum(p.numel() for p in UNet2DHandPose(settings.width, settings.depth).parameters())
     images = 4 * (len(split_rows(HANDS, "train")) + len(split_rows(HANDS, "val")))
-    assert images * 3 * settings.framing.image_size**2 <= T4 / 2, (
-        "streamed: `loader.fits` wants half of the memory free"
-    )
+    decoded = images * 3 * settings.framing.image_size**2
+    assert decoded > T4 / 3, "streamed: `loader.fits` wants two thirds of the memory for the training"
     size = (settings.width, settings.depth, settings.framing.image_size)
-    parts = training_memory(*size, settings.batch_size, parameters, images)
-    assert parts["total"] <= T4, parts
+    parts = training_memory(*size, settings.batch_size, parameters)
+    assert parts["total"] <= 0.7 * T4, parts  # PyTorch reserved 11 % more than its peak on an H200; CUDA takes its own
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"a training step takes {parts['total'] / 1e9:.1f} GB by the arithmetic" in readme
-    assert largest_batch(T4 - parts["decoded images"], *size, parameters) == settings.batch_size
+    assert f"another {decoded / 1e9:.1f} GB" in readme
+    assert largest_batch(T4, *size, parameters) == settings.batch_size
     # In 32 bits, as the textbook would, and with its loss, that batch does not fit.
-    assert training_memory(*size, settings.batch_size, parameters, images, half=False)["total"] > T4
+    assert training_memory(*size, settings.batch_size, parameters, half=False)["total"] > T4
+
+
+def test_the_arithmetic_is_what_an_h200_was_measured_at():
+    """`torch.cuda.max_memory_allocated` over steps of `full` on the bundled sample's 1,476 images, torch 2.11."""
+    settings = PRESETS["full"]
+    parameters = sum(p.numel() for p in UNet2DHandPose(settings.width, settings.depth).parameters())
+    size = (settings.width, settings.depth, settings.framing.image_size)
+    total = training_memory(*size, settings.batch_size, parameters, resident_images=1_476)["total"]
+    assert total == pytest.approx(9.146e9, rel=0.02)
 
 
 def test_full_gets_by_with_the_memory_of_a_free_colab_machine():
@@ -87,8 +96,14 @@ def test_the_readmes_estimate_of_the_training_time_follows_from_the_network_and_
     assert f"of {trained:,} images ({batches} batches) at {step / 1e9:.1f} GFLOP each" in text
     assert re.search(rf"{validated:,} images at\s+{look / 1e9:.1f} GFLOP", text)
     total = settings.epochs * (trained * step + validated * look)
-    assert f"{total / 1e17:.2f}·10¹⁷ divided by the rates" in text
-    for rate, unit, seconds, digits in ((65e12, "hours", 3600, 1), (990e12, "minutes", 60, 0)):
-        fast, slow = (f"{total / (rate * use) / seconds:.{digits}f}" for use in (0.45, 0.30))
-        (row,) = (line for line in text.splitlines() if f"{rate / 1e12:.0f} TFLOP/s" in line)
-        assert f"{fast} to {slow} {unit}" in row and "30–45 % use" in row
+    assert f"{total / 1e17:.2f}·10¹⁷ divided by the rate" in text
+    fast, slow = (f"{total / (65e12 * use) / 3600:.1f}" for use in (0.20, 0.15))
+    (row,) = (line for line in text.splitlines() if "65 TFLOP/s" in line)
+    assert f"{fast} to {slow} hours" in row and "15–20 % use" in row
+    report = json.loads((ROOT / "figures" / "bench_gpu.json").read_text(encoding="utf-8"))["devices"]["cuda"]
+    (measured,) = (row for row in report["rows"] if row["row"] == "e")
+    assert (report["name"], report["settings"]["width"]) == ("NVIDIA H200", settings.width)
+    rate, minutes = measured["images_per_second"], settings.epochs * trained / measured["images_per_second"] / 60
+    (row,) = (line for line in text.splitlines() if line.startswith("| an H200 "))
+    assert f"| {minutes:.0f} minutes, and" in row and f"{rate:,.0f} images/s" in row
+    assert f"used to {100 * measured['flops'][0] / 990e12:.0f} %" in text

@@ -1,11 +1,11 @@
-"""How the bundled weights came about: one command, which can be stopped and started again.
+"""How the bundled weights came about: one command, on a computer with a GPU.
 
-    python -m handpose_lib.recipes.pretrained
+    python -m handpose_lib.recipes.pretrained --minutes 9
 
-renders the hands (half an hour on two cores), trains on them in three stages (many hours on a CPU) and a finder beside
-them, fits what the confidence means on the validation hands, and writes
+renders hands on all cores and trains both networks of the predictor on them at the same time, for as long as it is
+told. Then it fits what the confidence means, on rendered hands that were held out, and writes
 
-    data/weights/handpose.safetensors    the averaged weights of the best epoch, in 16 bits
+    data/weights/handpose.safetensors    the averaged weights, in 16 bits
     data/weights/finder.safetensors      those of the network that looks first
     figures/weights_history.csv          how the training went
     figures/weights.json                 what they score, and how that was measured
@@ -16,12 +16,13 @@ them, fits what the confidence means on the validation hands, and writes
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from handpose_lib.calibration import WITHIN, fit_calibration
 from handpose_lib.devices import pick_device
@@ -31,77 +32,89 @@ from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import labelled_photographs, score
-from handpose_lib.runs import HistoryRow, read_history, write_history
-from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import atomic_path, checkout_root, runs_folder, work_folder
-from handpose_lib.synthhand import sample_root, write_dataset
-from handpose_lib.train import Trainer
-from handpose_lib.weights import load_model, save_model
+from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
+from handpose_lib.recipes.streamed import Learner, Report, train_networks
+from handpose_lib.runs import write_history
+from handpose_lib.settings import PRESETS
+from handpose_lib.storage import atomic_path, checkout_root
+from handpose_lib.synthhand import sample_root
+from handpose_lib.weights import save_model
+
+NETWORK = replace(PRESETS["stacked"], batch_size=256, weight_decay=0.02, warmup=0.02, sigma_until=0.4)
+FINDER = replace(PRESETS["finder"], batch_size=256, warmup=0.02, sigma_until=0.4)
+# The last tenth of the time: smaller steps, narrow targets, and pictures that are disturbed less.
+LAST = replace(
+    NETWORK, learning_rate=4e-4, sigma_start=NETWORK.sigma_end, ema_decay=0.995, augmentation=replace(
+        NETWORK.augmentation, spectrum=0.0, wear=0.3, occluders=0.05, brightness=0.2, contrast=0.2, saturation=0.3,
+        tint=0.08,
+    ),
+)  # fmt: skip
+LAST_SHARE = 0.1
+SETTINGS = {"handpose": NETWORK, "handpose, last": LAST, "finder": FINDER}
+EMPTY = {"handpose": 1 / 64, "finder": 0.08}  # shares of the pictures that show no hand
+FIRST = 4_000  # pictures that must have come before the training begins
+MOST = 400_000  # pictures that are kept: 31 GB on the device
+VALIDATION = 1_500  # held-out pictures that the confidence is fitted on
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A run that begins with the weights of the one before it."""
+def train(
+    minutes: float, device: torch.device, workers: int, batch_size: int = NETWORK.batch_size, folder: Path | None = None
+) -> tuple[dict[str, Learner], list[dict], tuple[Tensor, Tensor]]:
+    """Train network and finder side by side, then the network alone on less disturbed pictures.
 
-    name: str  # of its folder under runs/
-    hands: int  # of which the split's 84 % are trained on; the first hands of a larger set are those of a smaller one
-    settings: TrainSettings
+    Args:
+        minutes: of training, to which the first hands' rendering and the scoring come.
+        workers: processes that render.
+        batch_size: samples of a step of either network.
+        folder: where rendered hands are kept and found again, see `HandStream`.
 
-
-# The first stage was still learning when its schedule ended. The second goes on with twice the hands, on a cosine of
-# its own (a warm restart: Loshchilov and Hutter, "SGDR", ICLR 2017), lower than the first, and with narrow targets. The
-# third is the network that is bundled: it takes the encoder of the second, for images of twice the side.
-STAGES = (
-    Stage("weights", 14_000, PRESETS["weights"]),
-    Stage("weights-2", 28_000, replace(PRESETS["weights"], epochs=5, learning_rate=1.5e-3, sigma_start=1.75)),
-    Stage("weights-3", 28_000, PRESETS["stacked"]),
-)
-FINDER = Stage("finder", 28_000, PRESETS["finder"])
-
-
-def train(device: str | None = None) -> list[Path]:
-    """Train all stages and the finder, or go on where they were stopped; returns their folders, the finder's last."""
-    folders: list[Path] = []
-    for stage in (*STAGES, FINDER):
-        root = rendered_hands(stage)
-        folder = runs_folder() / stage.name
-        train_set, val_set = FreiHAND(root, "train"), FreiHAND(root, "val")
-        trainer = Trainer(stage.settings, train_set, val_set, folder, pick_device(device))
-        if (folder / "checkpoint.pt").is_file():
-            trainer.resume()
-        elif folders and stage is not FINDER:
-            trainer.start_from(folders[-1] / "best.safetensors")
-        trainer.run()
-        folders.append(folder)
-    return folders
+    Returns:
+        The learners by the names of their weight files, rows for `write_history`, and the held-out pictures
+        (N, 3, S, S) with their keypoints (N, 21, 2).
+    """
+    rows: list[dict] = []
+    with HandStream(room_for(device), device, workers, seed=2026, folder=folder) as stream:
+        stream.wait_for(FIRST)
+        network, finder = replace(NETWORK, batch_size=batch_size), replace(FINDER, batch_size=batch_size)
+        learners = {
+            "handpose": Learner(network, EMPTY["handpose"], device),
+            "finder": Learner(finder, EMPTY["finder"], device),
+        }
+        seconds = 60 * minutes * (1 - LAST_SHARE)
+        report = Report(rows, "handpose", learners["handpose"], stream)
+        train_networks(learners, stream, seconds, {"handpose": 1, "finder": 2}, report)
+        last = Learner(replace(LAST, batch_size=batch_size), EMPTY["handpose"], device, start=learners["handpose"])
+        seconds = 60 * minutes * LAST_SHARE
+        report = Report(rows, "handpose", last, stream)
+        train_networks({"handpose": last}, stream, seconds, {"handpose": 1}, report, reports=1)
+        held_out = stream.held_out
+    return learners | {"handpose": last}, rows, held_out
 
 
-def rendered_hands(stage: Stage) -> Path:
-    """The folder of a stage's hands, rendered where they are missing."""
-    return write_dataset(work_folder() / f"synthhand-{stage.hands}", stage.hands, seed=7)
+def room_for(device: torch.device) -> int:
+    """How many pictures may be kept on a device: at most half of its free memory, and no more than `MOST`."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else 4 * 2**30
+    return min(MOST, free // 2 // PICTURE_BYTES)
 
 
-def calibrate(model: nn.Module, finder: nn.Module, hands: FreiHAND) -> None:
-    """Fit the model's `calibration` on rendered hands that it was not trained on."""
+def calibrate(model: nn.Module, finder: nn.Module, images: Tensor, keypoints: Tensor) -> None:
+    """Fit the model's `calibration` on pictures (N, 3, S, S) of rendered hands that it was not trained on."""
     model.calibration = ()
     predictor = HandPosePredictor(model, finder=finder)
-    found, peaks = predictor([hands.image_path(index) for index in range(len(hands))])
-    model.calibration = fit_calibration(peaks, correct(found, hands.keypoints, WITHIN) == 1)
+    found, peaks = predictor(list(images))
+    model.calibration = fit_calibration(peaks, correct(found, keypoints, WITHIN) == 1)
 
 
-def export(folders: list[Path], project: Path) -> None:
-    """Copy the weights, in 16 bits and calibrated, and the history of all stages into the project."""
-    model, finder = (load_model(folder / "best.safetensors")[0] for folder in folders[-2:])
-    calibrate(model, finder, FreiHAND(rendered_hands(STAGES[-1]), "val"))
-    for network, name in ((model, "handpose"), (finder, "finder")):
+def export(learners: dict[str, Learner], rows: list[dict], held_out: tuple[Tensor, Tensor], project: Path) -> None:
+    """Write the weights, in 16 bits and calibrated, and the history of the training into the project."""
+    networks = {name: learner.average.cpu() for name, learner in learners.items()}
+    calibrate(networks["handpose"], networks["finder"], *(each[:VALIDATION] for each in held_out))
+    for name, network in networks.items():
         with atomic_path(project / "data" / "weights" / f"{name}.safetensors") as temporary:
             save_model(network, temporary, half=True)
-    rows: list[HistoryRow] = []
-    for folder in folders[:-1]:
-        before = rows[-1] if rows else {}
-        for row in read_history(folder / "history.csv"):
-            added = {name: round(row[name] + before.get(name, 0), 2) for name in ("epoch", "step", "seconds")}
-            rows.append(row | added)
     write_history(rows, project / "figures" / "weights_history.csv")
 
 
@@ -156,6 +169,10 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--score", action="store_true", help="train nothing, score the weights that are there")
+    parser.add_argument("--minutes", type=float, default=9.0, help="how long to train (default: 9, meant for a GPU)")
+    parser.add_argument("--batch-size", type=int, default=NETWORK.batch_size, help="samples per step (default: 256)")
+    parser.add_argument("--workers", type=int, help="processes that render (default: all cores but one)")
+    parser.add_argument("--hands", type=Path, help="folder where rendered hands are kept for another training")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
     parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
     parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
@@ -168,13 +185,15 @@ def main() -> None:
     if project is None:
         parser.error("this needs a checkout of the project: an installed package has no data/ and figures/ to write to")
     if not options.score:
-        export(train(options.device), project)
+        workers = options.workers or max(1, (os.cpu_count() or 2) - 1)
+        device = pick_device(options.device)
+        export(*train(options.minutes, device, workers, options.batch_size, options.hands), project)
     predictor = HandPosePredictor.from_pretrained(device=pick_device(options.device))
     rows = [score_rendered(predictor)]
     if options.real:
         rows.append(score_real(predictor, options.real, options.leave_out))
     rows += [score_row(predictor, name, Path(folder)) for name, folder in options.row]
-    report = {"rows": rows, "settings": {stage.name: stage.settings.to_json() for stage in (*STAGES, FINDER)}}
+    report = {"rows": rows, "settings": {name: each.to_json() for name, each in SETTINGS.items()}}
     with atomic_path(project / "figures" / "weights.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     write_per_keypoint(predictor, project / "figures" / "weights_per_keypoint.csv")

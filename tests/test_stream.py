@@ -1,0 +1,203 @@
+"""Rendered hands as a stream: chunks, batches, the workers, and training on them."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from handpose_lib.augment import NO_AUGMENTATION
+from handpose_lib.framing import Framing
+from handpose_lib.recipes import pretrained, stream, streamed
+from handpose_lib.recipes.stream import SIZE, HandStream
+from handpose_lib.weights import load_model
+
+
+def dots(hands: int = 12, empty: int = 4, seed: int = 0) -> np.ndarray:
+    """A chunk of black pictures with a white square of 5 px on each keypoint of a flat open hand."""
+    rng = np.random.default_rng(seed)
+    finger, joint = np.divmod(np.arange(20), 4)
+    flat = np.concatenate(([[0.0, 0.0]], np.stack((finger * 9.0 - 18, -20.0 - 12 * joint), -1)))
+    keypoints = (flat + rng.uniform(70, 110, (hands, 1, 2)) + [0, 20]).round().astype(np.float32)
+    images = np.zeros((hands + empty, SIZE, SIZE, 3), np.uint8)
+    for image, points in zip(images, keypoints, strict=False):
+        for x, y in points.astype(int).tolist():
+            cv2.rectangle(image, (x - 2, y - 2), (x + 2, y + 2), (255, 255, 255), -1)
+    images[hands:] = 200
+    return stream.packed(images.transpose(0, 3, 1, 2), keypoints)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A folder of chunks: those that are held out, and four to train on."""
+    for number in range(stream.HELD_OUT + 4):
+        np.save(tmp_path / f"{number:06d}.npy", dots(seed=number))
+    return tmp_path
+
+
+def test_a_chunk_comes_out_as_it_went_in():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 3, SIZE, SIZE), dtype=np.uint8)
+    keypoints = rng.uniform(0, SIZE, (3, 21, 2)).astype(np.float32)
+    got, points = stream.unpacked(stream.packed(images, keypoints))
+    assert np.array_equal(got.numpy(), images) and np.array_equal(points.numpy(), keypoints)
+
+
+def test_rendered_chunks_depend_on_number_and_seed_alone(monkeypatch):
+    monkeypatch.setattr(stream, "BACKDROPS", 1)
+    first, again, other = (stream.render_chunk(k, 1, hands=1) for k in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    images, keypoints = stream.unpacked(first)
+    assert images.shape == (stream.PICTURES_OF_A_HAND + 1, 3, SIZE, SIZE)
+    assert torch.equal(keypoints[0], keypoints[3])  # versions of one hand
+    assert keypoints.amin() > 0 and keypoints.amax() < SIZE
+
+
+def test_batches_hold_what_the_folder_held_but_for_the_held_out(filled):
+    with HandStream(1000, workers=0, folder=filled) as hands:
+        hands.wait_for(48)
+        assert hands.taken == len(hands) == 48
+        assert len(hands.held_out[0]) == len(hands.held_out[1]) == 12 * stream.HELD_OUT
+        torch.manual_seed(0)
+        images, keypoints, visible = hands.batch(16, Framing(128), NO_AUGMENTATION, empty=3)
+    assert images.shape == (16, 3, 128, 128) and visible.all()
+    assert keypoints[:3].isnan().all() and keypoints[3:].isfinite().all()
+    assert torch.allclose(images[:3], torch.tensor((200 / 255 - 0.5) / 0.25), atol=1e-4)  # backdrops, as they are
+    rows, columns = keypoints[3:, :, 1].round().long(), keypoints[3:, :, 0].round().long()
+    assert (images[3:, 0][torch.arange(13)[:, None], rows, columns] > 1.9).all()  # white where the keypoints are
+    assert sorted(path.name for path in filled.iterdir()) == stream.waiting(filled)  # a folder of one's own stays
+
+
+def test_crops_show_the_hand_where_its_keypoints_are(filled):
+    with HandStream(1000, workers=0, folder=filled) as hands:
+        hands.wait_for(48)
+        _, keypoints, visible = hands.batch(32, Framing(128, crop=0.55, upright=True), pretrained.LAST.augmentation)
+    assert visible.float().mean() > 0.9
+    width = (keypoints.amax(1) - keypoints.amin(1)).amax(-1)  # px; the crop's share, times the random scale
+    assert (width > 0.55 * 128 / 1.5 - 1).all() and (width < 0.55 * 128 * 1.5 * 1.42).all()
+
+
+def test_new_pictures_take_the_place_of_the_oldest(filled):
+    with HandStream(20, workers=0, folder=filled) as hands:
+        while hands.take_in():
+            pass
+        newest = stream.unpacked(dots(seed=stream.HELD_OUT + 3))[1]
+        assert hands.taken == 48 and len(hands) == 20
+        there = {tuple(points.flatten().tolist()) for points in hands.keypoints}
+    assert {tuple(points.flatten().tolist()) for points in newest} <= there
+
+
+def test_workers_render_until_nobody_wants_their_hands(tmp_path):
+    code = (
+        "from handpose_lib.recipes import stream\n"
+        f"with stream.HandStream(100, workers=1, folder={str(tmp_path)!r}, hands=1) as hands:\n"
+        "    while not stream.waiting(hands.folder): pass\n"
+        "    print(hands._workers[0].pid, flush=True)\n"
+        "    import os; os._exit(0)\n"  # as if killed: the worker is not told
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    pid = int(done.stdout)
+    for _ in range(200):
+        if not is_alive(pid):
+            break
+        time.sleep(0.1)
+    assert not is_alive(pid)
+    chunk = np.load(tmp_path / stream.waiting(tmp_path)[0])
+    assert len(stream.unpacked(chunk)[1]) == stream.PICTURES_OF_A_HAND
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that ended and was not waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_dead_workers_are_an_error_and_no_endless_wait(tmp_path):
+    with HandStream(100, workers=1, folder=tmp_path) as hands:
+        hands.stop()
+        with pytest.raises(OSError, match="no process renders hands any more"):
+            hands.wait_for(1)
+
+
+@pytest.mark.parametrize("name", ["handpose", "finder"])
+def test_a_learner_learns_and_its_average_follows(filled, name):
+    settings = {"handpose": pretrained.NETWORK, "finder": pretrained.FINDER}[name]
+    settings = dataclasses.replace(
+        settings, batch_size=16, framing=dataclasses.replace(settings.framing, image_size=64), width=8
+    )
+    learner = streamed.Learner(settings, 1 / 16, torch.device("cpu"))
+    with HandStream(1000, workers=0, folder=filled) as hands:
+        hands.wait_for(48)
+        losses = [learner.step(hands, 0.1 + step / 100).item() for step in range(40)]
+    assert learner.empty == 1 and learner.steps == 40
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+    ours, theirs = (dict(each.named_parameters()) for each in (learner.average, learner.model))
+    assert all(torch.isfinite(each).all() for each in ours.values())
+    assert not torch.equal(ours["head.weight"], theirs["head.weight"])
+    again = streamed.Learner(settings, 0, torch.device("cpu"), start=learner)
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), learner.average.parameters(), strict=True))
+
+
+def test_errors_are_taken_in_squares_that_move_with_the_keypoints(filled):
+    settings = dataclasses.replace(pretrained.NETWORK, batch_size=16)
+    learner = streamed.Learner(settings, 0, torch.device("cpu"))
+    with HandStream(1000, workers=0, folder=filled) as hands:
+        hands.wait_for(1)
+        images, keypoints = (each[:8] for each in hands.held_out)
+    errors = learner.errors(images, keypoints)
+    assert errors.shape == (8, 21) and errors.isfinite().all() and errors.mean() > 10  # an empty heatmap's answer
+    shifted = learner.errors(images, keypoints + 4.0)  # the crop moves along, so the answer stays at the same place
+    assert torch.allclose(errors, shifted, atol=1e-3)
+
+
+def test_training_reports_as_often_as_told_and_ends_in_time(filled):
+    settings = dataclasses.replace(
+        pretrained.FINDER, batch_size=8, framing=Framing(32), width=4, decoder=(8, 8), sigma_start=4.0, sigma_end=3.0
+    )
+    learner = streamed.Learner(settings, 0.1, torch.device("cpu"))
+    seen = []
+    with HandStream(1000, workers=0, folder=filled) as hands:
+        hands.wait_for(48)
+        began = time.perf_counter()
+        streamed.train_networks(
+            {"one": learner}, hands, 3.0, {"one": 1}, lambda *values: seen.append(values), reports=3
+        )
+        assert time.perf_counter() - began < 20
+    assert 1 <= len(seen) <= 3 and seen[-1][0] == 1.0
+    assert all(set(means) == {"one"} and np.isfinite(means["one"]) for _, _, means in seen)
+
+
+def test_the_recipe_ends_with_weights_that_load_and_a_history(filled, tmp_path_factory, monkeypatch):
+    project = tmp_path_factory.mktemp("project")
+    small = {"width": 8, "decoder": (8, 8, 8), "refine": (8, 8)}
+    monkeypatch.setattr(pretrained, "NETWORK", dataclasses.replace(pretrained.NETWORK, **small))
+    monkeypatch.setattr(pretrained, "LAST", dataclasses.replace(pretrained.LAST, **small))
+    monkeypatch.setattr(pretrained, "FIRST", 24)
+    monkeypatch.setattr(pretrained, "MOST", 100)
+    monkeypatch.setattr(pretrained, "VALIDATION", 8)
+    found = pretrained.train(0.05, torch.device("cpu"), 0, batch_size=8, folder=filled)
+    (project / "data" / "weights").mkdir(parents=True)
+    (project / "figures").mkdir()
+    pretrained.export(*found, project)
+    model, _ = load_model(project / "data" / "weights" / "handpose.safetensors")
+    assert model.framing == pretrained.NETWORK.framing and len(model.calibration) == 3
+    assert load_model(project / "data" / "weights" / "finder.safetensors")[0].framing == Framing(96)
+    history = (project / "figures" / "weights_history.csv").read_text().splitlines()
+    assert history[0].startswith("step,seconds,pictures,learning_rate") and len(history) >= 3
+    steps = [int(line.split(",")[0]) for line in history[1:]]
+    assert steps == sorted(steps)
+
+
+def test_the_last_stage_disturbs_less_than_the_first():
+    first, last = pretrained.NETWORK.augmentation, pretrained.LAST.augmentation
+    for name in ("spectrum", "wear", "occluders", "brightness", "contrast", "saturation", "tint"):
+        assert getattr(last, name) < getattr(first, name), name
+    assert (last.rotation, last.scale, last.shift) == (first.rotation, first.scale, first.shift)
+    assert pretrained.LAST.sigma_start == pretrained.LAST.sigma_end == pretrained.NETWORK.sigma_end
