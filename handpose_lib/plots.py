@@ -281,7 +281,7 @@ def training_curves(history: pd.DataFrame, against: str = "epoch") -> Figure:
     axes[2].plot(history[against], history["val_pck_0.2_bbox"], color=FINGER_COLOURS["index"], marker=".")
     axes[2].set(xlabel=against, ylabel="PCK@0.2 (bbox)", ylim=(0, 1), title="Validation hands")
     for ax in axes:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(figure)
     return figure
 
