@@ -47,7 +47,7 @@ test: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m compileall -q handpose_lib
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile -p no:cacheprovider \
+	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 # All chapters with the versions of Colab's image, and with the lowest that pyproject.toml allows, each in an

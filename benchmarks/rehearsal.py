@@ -78,6 +78,7 @@ def save(self, original=Trainer.save_checkpoint):
 
 Trainer.save_checkpoint = save
 """
+STRAIGHT_TO_THE_TRAINING = ("setup", "imports", "data", "train")  # cells of chapter 06
 LAST = 'print("REPORT" + used())'
 UNBROKEN = """
 import sys, torch
@@ -215,12 +216,14 @@ class Colab:
             "no_proxy": "*",
         }
 
-    def run(self, path: Path, kill: bool = False) -> tuple[str, dict]:
+    def run(self, path: Path, kill: bool = False, only: Sequence[str] = ()) -> tuple[str, dict]:
         """Execute a chapter as a reader would; what it printed, and the kernel's processor time and peak memory.
 
-        `kill` has the kernel killed in the middle of the training; nothing more is printed then.
+        `kill` has the kernel killed in the middle of the training; nothing more is printed then. `only` names cells, of
+        a reader who runs no others.
         """
         notebook = nbformat.read(path, as_version=4)
+        notebook.cells = [cell for cell in notebook.cells if not only or cell.id in only]
         for cell in notebook.cells:
             cell.source = as_told(cell.source) if cell.cell_type == "code" else cell.source
         for number in [i for i, cell in enumerate(notebook.cells) if kill and "course.trained_model()" in cell.source]:
@@ -292,8 +295,13 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def rehearse(folder: Path, hands: int, chapters: Sequence[int], wheel: Path | None = None) -> list[dict]:
+def rehearse(
+    folder: Path, hands: int, chapters: Sequence[int], wheel: Path | None = None, short: bool = False
+) -> list[dict]:
     """Walk the road in `folder`, which is empty, and print each stage.
+
+    In the short form, chapter 06 goes straight to its training where it is killed there; all of its cells run when it
+    resumes.
 
     A row per stage: seconds, the kernel's processor seconds and its peak memory (files that it maps count, too), and
     what lies on the machine's disk and in the Drive when it ends.
@@ -319,7 +327,8 @@ def rehearse(folder: Path, hands: int, chapters: Sequence[int], wheel: Path | No
 
         def chapter(number: int, what: str = "", kill: bool = False) -> str:
             with stage(f"{paths[number].stem}{what}") as row:
-                printed, report = colab.run(paths[number], kill)
+                only = STRAIGHT_TO_THE_TRAINING if kill and short else ()
+                printed, report = colab.run(paths[number], kill, only)
                 row |= report
             return printed
 

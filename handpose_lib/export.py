@@ -116,10 +116,11 @@ def export_onnx(
         raise ValueError("half and eight_bit exclude each other: choose one")
     for name in ("onnx", "onnxscript", "onnxruntime"):
         needed(name)
-    look = Look(_rounded(model) if half else model, method).eval().cpu()
+    look = Look(model, method).eval().cpu()
     graph = copied(graph) if graph is not None else traced(look)
     if half:
         store_half(graph)
+        look = Look(_rounded(model), method).eval()
     else:
         graph = needed("onnxscript.optimizer").optimize(graph)  # multiplies batch normalisation into the convolutions
     strip(graph)

@@ -1,17 +1,24 @@
 """Shared by all tests: caches in a temporary folder, a small tree in FreiHAND's layout, the real images if given."""
 
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from trees import make_tree
 
+from handpose_lib import export
+from handpose_lib.export import Look
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.onnx_graph import needed
+from handpose_lib.predict import calibration_of, sigma_of
+from handpose_lib.storage import atomic_path, lock_for
 from handpose_lib.synthhand import sample_root
 
 torch.set_num_threads(1)  # two test processes share two cores
@@ -75,6 +82,26 @@ def tiny_train(tiny_root: Path) -> FreiHAND:
 @pytest.fixture
 def tiny_val(tiny_root: Path) -> FreiHAND:
     return FreiHAND(tiny_root, "val")
+
+
+@pytest.fixture(scope="session")
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Look], Any]:
+    """`export.traced`, except that a network is traced once for all test processes: it takes half a minute."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced"
+    trace = export.traced
+
+    def answer(look: Look) -> Any:
+        facts = repr((look, look.framing, look.method, sigma_of(look.model), calibration_of(look.model)))
+        weights = b"".join(value.numpy().tobytes() for value in look.state_dict().values())
+        onnx, path = needed("onnx"), folder / f"{hashlib.sha256(facts.encode() + weights).hexdigest()}.onnx"
+        with lock_for(path):
+            if not path.is_file():
+                with atomic_path(path) as temporary:
+                    onnx.save(trace(look), str(temporary))
+        return onnx.load(str(path))
+
+    return answer
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,13 @@ An exercise is three cells of a notebook: `turn-<slug>` (tag `exercise`) defines
 """
 
 import ast
+import functools
 import importlib
 import json
 import re
 import runpy
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +65,7 @@ class Exercise(NamedTuple):
         return names[f"my_{self.slug}"]
 
 
+@functools.cache
 def read_cells(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
@@ -70,12 +73,21 @@ def read_cells(path: Path) -> list[dict]:
 def imported_names(path: Path) -> dict[str, Any]:
     """A namespace in which all imports of a notebook were run."""
     names: dict[str, Any] = {}
+    for imports in compiled_imports(path):
+        exec(imports, names)
+    return names
+
+
+@functools.cache
+def compiled_imports(path: Path) -> list[CodeType]:
+    """The imports of each of a notebook's cells."""
+    found = []
     for cell in read_cells(path):
         if cell["cell_type"] == "code":
             lines = [line for line in source(cell).splitlines() if not line.startswith(("%", "!"))]
             imports = [n for n in ast.parse("\n".join(lines)).body if isinstance(n, ast.Import | ast.ImportFrom)]
-            exec(compile(ast.Module(imports, []), path.name, "exec"), names)
-    return names
+            found.append(compile(ast.Module(imports, []), path.name, "exec"))
+    return found
 
 
 def is_exercise(cell: dict) -> bool:
@@ -87,6 +99,7 @@ def checks_of(number: str) -> dict[str, Check]:
     return {name: value for name, value in vars(module).items() if isinstance(value, Check)}
 
 
+@functools.cache
 def wrong_answers(number: str) -> dict[str, dict[str, str]]:
     """check -> hint -> the source of a wrong answer, of one chapter."""
     file = TESTS / "wrong_answers" / f"chapter{number}.py"

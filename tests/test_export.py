@@ -1,5 +1,7 @@
 """A network as ONNX: what ONNX Runtime answers is what PyTorch answers, with nothing of this machine in the file."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -29,11 +31,13 @@ EXAMPLE = ROOT / "examples" / "onnx_alone.py"
 
 
 @pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def bundled(tmp_path_factory: pytest.TempPathFactory, traced_once) -> tuple[Path, str]:
     """The bundled network as `handpose export --half` writes it, and what that printed."""
-    path = tmp_path_factory.mktemp("export") / "new" / "handpose.onnx"
-    command = [sys.executable, "-m", "handpose_lib.cli", "export", str(path), "--half"]
-    return path, subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    path, printed = tmp_path_factory.mktemp("export") / "new" / "handpose.onnx", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(export, "traced", traced_once)
+        main(["export", str(path), "--half"])
+    return path, printed.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +144,8 @@ def scores(*values: float):
     return lambda *_: next(rest)
 
 
-def test_in_eight_bits_the_bundled_network_is_a_quarter_as_large(tmp_path: Path, monkeypatch):
+def test_in_eight_bits_the_bundled_network_is_a_quarter_as_large(tmp_path: Path, monkeypatch, traced_once):
+    monkeypatch.setattr(export, "traced", traced_once)
     monkeypatch.setattr(export, "CALIBRATION", 40)
     monkeypatch.setattr(export, "SCORED", 100)
     model, _ = load_model(ROOT / "data" / "weights" / "handpose.safetensors")

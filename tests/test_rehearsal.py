@@ -12,7 +12,7 @@ import rehearsal  # noqa: E402  (benchmarks/rehearsal.py)
 
 
 def test_from_the_badge_to_the_plot_with_a_kill_in_between(tmp_path: Path, wheel: Path):
-    rows = rehearsal.rehearse(tmp_path, hands=60, chapters=[7], wheel=wheel)
+    rows = rehearsal.rehearse(tmp_path, hands=60, chapters=[7], wheel=wheel, short=True)
     assert [row["stage"][:8] for row in rows[1:]] == [
         "00_setup", "06_gpu_t", "00_setup", "06_gpu_t", "an unbro", "07_per_k",
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from trees import make_tree
 
 from handpose_lib import runs
 from handpose_lib.augment import NO_AUGMENTATION, Augmentation
+from handpose_lib.cli import main
 from handpose_lib.evaluate import evaluate
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
@@ -253,12 +254,12 @@ def test_one_batch_can_be_learnt_by_heart(bundled_root: Path, tmp_path: Path):
     assert (peaks[batch.visible] > 0.5).float().mean() > 0.95
 
 
-def run_training(arguments: list[str], processes: int = 1, **options) -> subprocess.CompletedProcess:
-    """`python -m handpose_lib.cli train`, or torchrun of it, in processes of one thread."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+def run_training(arguments: list[str], processes: int) -> subprocess.CompletedProcess:
+    """torchrun of `python -m handpose_lib.cli train`, in processes of one thread."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *launcher, "-m", "handpose_lib.cli", "train", "--device", "cpu", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
@@ -268,22 +269,29 @@ def flags(root: Path, out: Path, settings: TrainSettings) -> list[str]:
     return ["--root", str(root), "--out", str(out), "--preset", "full", "--no-one-version", *values]
 
 
-def check_that_a_killed_run_resumes(victim: str, root: Path, folder: Path) -> None:
-    """`victim` is a program that trains and kills itself; resumed, its run must end as an unbroken one does."""
-    assert run_training(flags(root, folder / "whole", SETTINGS)).returncode == 0
-    arguments = flags(root, folder / "parts", SETTINGS)
+@pytest.fixture(scope="module")
+def unbroken(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the command that nothing stopped."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    main(["train", "--device", "cpu", *flags(tiny_root, folder, SETTINGS)])
+    return folder
+
+
+def check_that_a_killed_run_resumes(victim: str, root: Path, folder: Path, unbroken: Path) -> None:
+    """`victim` is a program that trains and kills itself; resumed in this process, its run must end as one unbroken."""
+    arguments = ["train", "--device", "cpu", *flags(root, folder / "parts", SETTINGS)]
     killed = subprocess.run(
-        [sys.executable, "-c", victim, "train", "--device", "cpu", *arguments],
+        [sys.executable, "-c", victim, *arguments],
         check=False,
         capture_output=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert killed.returncode == -signal.SIGKILL
-    assert run_training([*arguments, "--resume"]).returncode == 0
-    assert same(weights(folder / "whole"), weights(folder / "parts"))
+    main([*arguments, "--resume"])
+    assert same(weights(unbroken), weights(folder / "parts"))
 
 
-def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root: Path, tmp_path: Path):
+def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root: Path, tmp_path: Path, unbroken):
     # The process kills itself without warning in the second epoch, after a step that no checkpoint holds.
     victim = (
         "import os, signal, sys; from handpose_lib import cli, train; original = train.Trainer.train_step\n"
@@ -292,10 +300,10 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_the_unbroken_one(tiny_root:
         "    return os.kill(os.getpid(), signal.SIGKILL) if (self.epoch, self.batch) == (1, 2) else result\n"
         "train.Trainer.train_step = step; cli.main()"
     )
-    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path)
+    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path, unbroken)
 
 
-def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path, tmp_path: Path):
+def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path, tmp_path: Path, unbroken):
     # The second checkpoint is cut short: half of its bytes are on the disk when the process dies.
     victim = (
         "import os, pathlib, signal; from handpose_lib import cli; original = pathlib.Path.write_bytes; seen = []\n"
@@ -307,15 +315,25 @@ def test_a_run_killed_while_it_writes_a_checkpoint_still_resumes(tiny_root: Path
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "pathlib.Path.write_bytes = write; cli.main()"
     )
-    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path)
+    check_that_a_killed_run_resumes(victim, tiny_root, tmp_path, unbroken)
 
 
-def test_two_processes_take_the_steps_of_one_that_averages_two_halves(tiny_root: Path, tmp_path: Path):
-    settings = replace(SETTINGS, epochs=1, learning_rate=1e-3)
-    result = run_training([*flags(tiny_root, tmp_path / "two", settings), "--learning-rate", "1e-3"], processes=2)
+ONE_EPOCH = replace(SETTINGS, epochs=1, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def two(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a run of two processes, and what they printed."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    result = run_training([*flags(tiny_root, folder, ONE_EPOCH), "--learning-rate", "1e-3"], processes=2)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("lowest validation error") == 1  # process 0 alone speaks and writes
+    return folder, result.stdout
 
+
+def test_two_processes_take_the_steps_of_one_that_averages_two_halves(tiny_root: Path, tmp_path: Path, two):
+    folder, printed = two
+    assert printed.count("lowest validation error") == 1  # process 0 alone speaks and writes
+    settings = ONE_EPOCH
     trainer = Trainer(settings, FreiHAND(tiny_root, "train"), FreiHAND(tiny_root, "val"), tmp_path / "one", "cpu")
     losses = []
     for step, batch in enumerate(trainer.batches.epoch(0)):
@@ -332,19 +350,17 @@ def test_two_processes_take_the_steps_of_one_that_averages_two_halves(tiny_root:
             (halves[-1] / 2).backward()
         trainer.optimizer.step()
         losses.append(float(sum(halves).detach()) / 2)
-    state = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["model"]
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
     for name, value in trainer.model.named_parameters():
         assert torch.allclose(state[name], value, rtol=1e-3, atol=1e-5), name
-    history = pd.read_csv(tmp_path / "two" / "history.csv")
+    history = pd.read_csv(folder / "history.csv")
     assert history["train_loss"][0] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-def test_two_processes_validate_on_every_hand_once(tiny_root: Path, tmp_path: Path):
-    settings = replace(SETTINGS, epochs=1)
-    assert run_training(flags(tiny_root, tmp_path, settings), processes=2).returncode == 0
-    val_set = FreiHAND(tiny_root, "val")
-    report = evaluate(load_model(tmp_path / "best.safetensors")[0], val_set)
-    history = pd.read_csv(tmp_path / "history.csv")
+def test_two_processes_validate_on_every_hand_once(tiny_val: FreiHAND, two):
+    folder, _ = two
+    report = evaluate(load_model(folder / "best.safetensors")[0], tiny_val)
+    history = pd.read_csv(folder / "history.csv")
     assert history["val_epe_px128"][0] == pytest.approx(report.summary["epe_px128"], rel=1e-4)
 
 

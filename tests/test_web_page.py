@@ -25,8 +25,7 @@ from handpose_lib.smoothing import OneEuro
 from handpose_lib.storage import user_cache
 from handpose_lib.synthhand.clip import render_clip
 from handpose_lib.unet import UNet2DHandPose
-from handpose_lib.web import place, runtime
-from handpose_lib.web.build import search_facts, write_examples, write_models
+from handpose_lib.web import build, place, runtime
 from handpose_lib.web.server import page_server
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -65,7 +64,7 @@ document.addEventListener("handpose", ({ detail }) => {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, traced_once) -> Path:
     """The page: this checkout's own if it is up to date, else one that is put together now, without 8 bits."""
     folder, built = tmp_path_factory.mktemp("web") / "page", place.page_folder()
     place.copy_source(folder)
@@ -75,8 +74,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     elif PACKAGE.is_file():
         pytest.importorskip("onnxscript", reason="onnxscript is not installed: it is in the extra `export`")
         runtime.write_runtime(folder / "ort", PACKAGE)
-        write_models(folder / "models", eight_bit=False)
-        write_examples(folder / "examples")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "traced", traced_once)
+            build.write_models(folder / "models", eight_bit=False)
+        build.write_examples(folder / "examples")
     else:
         pytest.skip(f"there is no page that `make web` built, and no {PACKAGE} (HANDPOSE_WEB_RUNTIME may name one)")
     return folder
@@ -310,7 +311,7 @@ def test_a_picture_is_searched_as_in_python(visit: Visit, passes: int, sure: lis
       const { keypoints, confidence } = await predictor.search({ width: 120, height: 80 });
       return { asked, keypoints, confidence };
     """
-    facts = {"networks": networks, "search": search_facts(predictor)}
+    facts = {"networks": networks, "search": build.search_facts(predictor)}
     found = run_module(visit, script, {"facts": facts, "hands": hands.tolist(), "sure": sure})
     assert [tuple(each[:2]) for each in found["asked"]] == [each[:2] for each in asked]
     for (*_, map_), (*_, view) in zip(found["asked"], asked, strict=True):
