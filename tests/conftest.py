@@ -6,22 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import pytest
-import torch
-from trees import make_tree
 
-from handpose_lib import export
-from handpose_lib.export import Look
-from handpose_lib.freihand import FreiHAND
-from handpose_lib.onnx_graph import needed
-from handpose_lib.predict import calibration_of, sigma_of
-from handpose_lib.storage import atomic_path, lock_for
-from handpose_lib.synthhand import sample_root
-
-torch.set_num_threads(1)  # two test processes share two cores
+# Whoever starts two test processes reads this file, too, and needs neither torch nor the library: they are imported
+# where they are used.
+if TYPE_CHECKING:
+    from handpose_lib.export import Look
+    from handpose_lib.freihand import FreiHAND
 
 # They take minutes each.
 LONGEST = ("test_rehearsal", "test_train", "test_web_page", "test_site", "test_export", "test_mutations")
@@ -44,22 +37,35 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two test processes share two cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def close_figures() -> Iterator[None]:
     """No test leaves its figures to the next one."""
     yield
-    plt.close("all")
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve hands in four versions, with an unlabelled evaluation set of three: noise, not hands."""
+    from trees import make_tree
+
     return make_tree(tmp_path_factory.mktemp("trees") / "tiny", hands=12, evaluation=3, evaluation_labels=False)
 
 
 @pytest.fixture(scope="session")
 def bundled_root() -> Path:
     """The bundled SynthHAND sample."""
+    from handpose_lib.synthhand import sample_root
+
     return sample_root()
 
 
@@ -75,23 +81,37 @@ def real_root() -> Path:
 
 
 @pytest.fixture
-def tiny_train(tiny_root: Path) -> FreiHAND:
+def tiny_train(tiny_root: Path) -> "FreiHAND":
+    from handpose_lib.freihand import FreiHAND
+
     return FreiHAND(tiny_root, "train")
 
 
 @pytest.fixture
-def tiny_val(tiny_root: Path) -> FreiHAND:
+def tiny_val(tiny_root: Path) -> "FreiHAND":
+    from handpose_lib.freihand import FreiHAND
+
     return FreiHAND(tiny_root, "val")
 
 
 @pytest.fixture(scope="session")
-def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Look], Any]:
-    """`export.traced`, except that a network is traced once for all test processes: it takes half a minute."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all test processes of this run; what they make there, they make under a lock."""
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced"
-    trace = export.traced
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    def answer(look: Look) -> Any:
+
+@pytest.fixture(scope="session")
+def traced_once(shared: Path) -> Callable[["Look"], Any]:
+    """`export.traced`, except that a network is traced once for all test processes: it takes half a minute."""
+    from handpose_lib import export
+    from handpose_lib.onnx_graph import needed
+    from handpose_lib.predict import calibration_of, sigma_of
+    from handpose_lib.storage import atomic_path, lock_for
+
+    folder, trace = shared / "traced", export.traced
+
+    def answer(look: "Look") -> Any:
         facts = repr((look, look.framing, look.method, sigma_of(look.model), calibration_of(look.model)))
         weights = b"".join(value.numpy().tobytes() for value in look.state_dict().values())
         onnx, path = needed("onnx"), folder / f"{hashlib.sha256(facts.encode() + weights).hexdigest()}.onnx"
@@ -105,10 +125,14 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Look], An
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(shared: Path) -> Path:
     """The wheel, built with the build backend that is installed: no network."""
-    out, root = tmp_path_factory.mktemp("wheel"), Path(__file__).resolve().parent.parent
+    from handpose_lib.storage import lock_for
+
+    out, root = shared / "wheel", Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(root)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    with lock_for(out):
+        if not out.is_dir():
+            subprocess.run(command, check=True, capture_output=True, text=True)
     (path,) = out.glob("*.whl")
     return path

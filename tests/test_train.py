@@ -2,6 +2,7 @@ import io
 import math
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,13 @@ def stop_after(trainer: Trainer, steps: int, number: int) -> None:
     trainer.train_step = step
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing stopped."""
+    parts = FreiHAND(tiny_root, "train"), FreiHAND(tiny_root, "val")
+    return Trainer(SETTINGS, *parts, tmp_path_factory.mktemp("whole") / "run").run(progress=False).folder
+
+
 def test_training_writes_history_best_weights_and_checkpoint(tiny_train: FreiHAND, tiny_val: FreiHAND, tmp_path: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).run(progress=False)
     history = pd.read_csv(tmp_path / "history.csv")
@@ -91,15 +99,14 @@ def test_a_run_can_start_from_the_weights_of_another(tiny_train, tiny_val, tmp_p
         wider.start_from(best)
 
 
-def test_a_run_stopped_on_its_last_batch_is_still_validated(tiny_train, tiny_val, tmp_path: Path):
-    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
+def test_a_run_stopped_on_its_last_batch_is_still_validated(tiny_train, tiny_val, tmp_path: Path, whole: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
     stop_after(trainer, trainer.total_steps, signal.SIGTERM)
     with pytest.raises(SystemExit):
         trainer.run(progress=False)
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
     assert [row["epoch"] for row in resumed.history] == [1, 2, 3]
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(whole), weights(tmp_path / "parts"))
 
 
 def test_a_set_without_keypoints_is_refused_before_training(tiny_root, tiny_train, tmp_path: Path):
@@ -148,9 +155,8 @@ def test_settings_that_can_not_work_are_refused(name: str, value: float):
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 @pytest.mark.parametrize("steps", [2, 5])
 def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
-    tiny_train, tiny_val, tmp_path: Path, number: int, error: type, steps: int
+    tiny_train, tiny_val, tmp_path: Path, whole: Path, number: int, error: type, steps: int
 ):
-    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
     stop_after(trainer, steps, number)
     with pytest.raises(error, match=f"after step {steps} of"):
@@ -158,19 +164,18 @@ def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume()
     assert resumed.step == steps
     resumed.run(progress=False)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(whole), weights(tmp_path / "parts"))
     columns = ["epoch", "step", "learning_rate", "sigma_px", "train_loss", "val_pck_0.2_bbox", "val_epe_px128"]
-    histories = [pd.read_csv(tmp_path / name / "history.csv")[columns] for name in ("whole", "parts")]
+    histories = [pd.read_csv(folder / "history.csv")[columns] for folder in (whole, tmp_path / "parts")]
     pd.testing.assert_frame_equal(*histories)
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])
-def test_a_run_can_be_asked_for_up_to_a_step(tiny_train, tiny_val, tmp_path: Path, step: int):
-    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "whole").run(progress=False)
+def test_a_run_can_be_asked_for_up_to_a_step(tiny_train, tiny_val, tmp_path: Path, whole: Path, step: int):
     first = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").run(progress=False, until_step=step)
     assert first.step == step
     Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(whole), weights(tmp_path / "parts"))
 
 
 def test_signal_handlers_are_given_back(tiny_train, tiny_val, tmp_path: Path):
@@ -514,9 +519,9 @@ def test_on_a_drive_there_is_no_checkpoint_for_each_epoch(tiny_train, tiny_val, 
 
 
 @pytest.fixture
-def run(tiny_train, tiny_val, tmp_path: Path) -> Path:
-    """A finished run."""
-    return Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "run").run(progress=False).folder
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A finished run, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
 def without(path: Path, key: str) -> None:
