@@ -53,8 +53,6 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header["checksum"] = checksum_of(tensors)
-    if taken := header.keys() & metadata:
-        raise ValueError(f"metadata must not have {min(taken)!r}, which is an entry of the header already")
     # `save_file` would write to a file of its own first, which stays when the process is killed.
     Path(path).write_bytes(save(tensors, {"handpose": json.dumps(header | metadata)}))
 

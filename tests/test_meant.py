@@ -163,9 +163,6 @@ ARGUMENTS = {
     "a network of another library": (
         lambda: save_model(torch.nn.Conv2d(3, 21, 1), "no.st"), "model is a Conv2d, only UNet2DHandPose and Stacked"
     ),
-    "metadata that would change the network": (
-        lambda: save_model(NETWORK, "no.st", width=99), "metadata must not have 'width', which is an entry of the hea"
-    ),
     "a network of 5 keypoints as ONNX": (
         lambda: export_onnx(UNet2DHandPose(4, 2, 5), "no.onnx"), "this network finds 5 keypoints, and a hand has 21"
     ),
