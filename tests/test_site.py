@@ -194,7 +194,7 @@ def test_a_chapter_in_a_browser_has_its_formulas_typeset_and_asks_nobody_else(si
 def test_a_telephone_shows_printed_sentences_whole_and_a_docstrings_term_in_one_piece(site: Path, browser):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(120_000)
-    page.goto((site / "notebooks" / "08_inference.html").as_uri(), wait_until="load")
+    page.goto((site / "notebooks" / "02_heatmaps.html").as_uri(), wait_until="load")
     wide = "all => all.map(pre => pre.scrollWidth - pre.clientWidth)"
     sentences = page.locator(".tag_sentences .cell_output pre").evaluate_all(wide)
     columns = page.locator(".cell:not(.tag_sentences) .cell_output pre").evaluate_all(wide)
