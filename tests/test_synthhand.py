@@ -370,6 +370,18 @@ def test_bundled_zip_has_the_expected_hash_and_size():
     assert path.stat().st_size <= 16_000_000
 
 
+def test_a_cache_that_takes_no_files_is_named_with_the_way_out(elsewhere, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HANDPOSE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"file/cache can't be made \(.*\): set HANDPOSE_CACHE to a folder that can be"):
+        sample.sample_root()
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("HANDPOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sample.os, "access", lambda *_: False)
+    with pytest.raises(OSError, match=r"cache can't be written: set HANDPOSE_CACHE to a folder that can be"):
+        sample.sample_root()
+
+
 def test_sample_unpacks_from_an_installed_package(elsewhere):
     archive = Path(__file__).parent.parent / "data" / "synthhand.zip"
     elsewhere.parent.mkdir(parents=True)

@@ -5,13 +5,14 @@
 
 import argparse
 import hashlib
+import os
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
 from ..checksums import differing, keep_checksums, read_checksums
-from ..storage import atomic_path, bundled_file, checkout_root, lock_for, user_cache
+from ..storage import SET_CACHE, atomic_path, bundled_file, checkout_root, lock_for, make_folder, user_cache
 from .dataset import write_dataset
 
 SAMPLE_SHA256 = "9485c23ae0ae52462ee87d28aa1cd42eda3f87a95d1d7912ef1c59734c03a7b6"
@@ -31,10 +32,15 @@ def sample_root() -> Path:
 
     Raises:
         ValueError: the zip is not the one that this version of the library was made with.
+        OSError: there is no place for it; it says how to name one.
     """
     parent = (checkout_root() / "runs") if checkout_root() else user_cache()
     target = parent / f"synthhand-{SAMPLE_SHA256[:8]}"
     if target not in _found_whole and not _is_whole(target):
+        if checkout_root() is None:
+            make_folder(parent, SET_CACHE)
+            if not os.access(parent, os.W_OK):
+                raise OSError(f"{parent} can't be written: {SET_CACHE}")
         with lock_for(target):
             for left in parent.glob(f".{target.name}.*.unpacking"):  # by processes that were killed
                 shutil.rmtree(left, ignore_errors=True)
