@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_place()
         options = _parser(arguments).parse_args(arguments)
         _check_paths(arguments, options)
         with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
@@ -49,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         print(f"handpose: {str(stop) or 'stopped'}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _check_place() -> None:
+    """ValueError where the folder one works in is gone, at which libraries would end the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError("the folder that you work in was deleted: go to another one, and run again") from None
 
 
 def _check_paths(arguments: list[str], options: argparse.Namespace) -> None:

@@ -235,12 +235,11 @@ def _named_disk_errors(path: Path, temporary: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror and error.filename == str(temporary):
             error.filename = str(path)  # nobody knows the temporary one
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not full and "No space left" not in str(error):
             raise
-        raise OSError(
-            f"{path} could not be written, the disk is full: make room, or choose a folder on another disk"
-        ) from error
+        cause = "no file may be so large there" if getattr(error, "errno", 0) == errno.EFBIG else "the disk is full"
+        raise OSError(f"{path} could not be written, {cause}: make room, or choose a folder on another disk") from error
 
 
 def remove_leftovers(folder: str | Path, stem: str | None = None, certain: bool = False) -> None:

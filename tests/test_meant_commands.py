@@ -166,6 +166,15 @@ def test_a_home_in_the_environment_that_is_none_is_one_sentence(monkeypatch, tmp
     assert "names an unknown user" in refused(["reproduce", "--root", tmp_path], capsys)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use can't be deleted there")
+def test_a_folder_that_was_deleted_around_the_command_is_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    error = refused(["predict", "a.jpg", "--out", "b"], capsys)
+    assert error == "handpose: the folder that you work in was deleted: go to another one, and run again"
+
+
 def test_a_backend_of_no_name_is_one_sentence(monkeypatch, capsys):
     def load(options):
         matplotlib.rcParams["backend"] = "nonsense"

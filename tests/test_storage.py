@@ -470,6 +470,13 @@ def test_a_process_that_one_may_not_ask_is_taken_to_run(monkeypatch):
     assert storage._is_running(1)
 
 
+def test_a_file_that_may_not_become_so_large_is_named(tmp_path):
+    words = r"a\.bin could not be written, no file may be so large there: make room, or choose"
+    with pytest.raises(OSError, match=words), atomic_path(tmp_path / "a.bin"):
+        raise OSError(errno.EFBIG, "File too large")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / ".a.lock").mkdir()
     with pytest.raises(OSError, match=r"\.a\.lock can't be written \(Is a directory\)"), lock_for(tmp_path / "a"):
