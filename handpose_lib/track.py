@@ -5,7 +5,8 @@
         hand = tracker(frame, time)        # hand.keypoints (21, 2) px, or None
 
 To search a whole picture takes many looks. A hand moves little from one frame to the next, so one look around the last
-answer is enough, until the network is no longer sure of what it sees there; then the whole frame is searched again.
+answer, moved on as the hand moved before, is enough, until the network is no longer sure of what it sees there; then the
+whole frame is searched again.
 """
 
 import math
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from handpose_lib.fields import is_number, is_whole
@@ -24,6 +26,7 @@ LOST = 0.5  # mean confidence below which nothing was found: 97 of 100 hands lie
 FRAME_SECONDS = 1 / 30  # between two frames of which nobody says the time
 SEARCH_EVERY = 10  # frames between two searches for a hand that is missing beside another
 MOST_HANDS = 20  # that may be followed: each costs a look per frame
+FARTHEST = 0.5  # lengths of the hand by which a look is moved on at most
 SAME_HAND = 0.25  # two answers that are closer than this, in lengths of the hand, are of one hand
 
 Box = Sequence[float]  # left, top, right, bottom in px
@@ -53,8 +56,8 @@ class HandTracker:
         predictor: a `HandPosePredictor`.
         threshold: mean confidence below which a look has found no hand. A frame in which the hand is lost is searched
             at once; if that finds none either, its answer has no keypoints.
-        smoothing: a filter for the keypoints that are returned; the next look is taken around the unfiltered ones,
-            which do not trail behind. None: no filter.
+        smoothing: a filter for the keypoints that are returned; the next look follows the unfiltered ones, which do
+            not trail behind. None: no filter.
 
     Raises:
         ValueError: a threshold that is not in [0, 1).
@@ -70,7 +73,9 @@ class HandTracker:
 
     def reset(self) -> None:
         """Forget the hand, as for another video."""
-        self._last: Tensor | None = None
+        self._last: Tensor | None = None  # (21, 2) px, of the frame at `_seen`
+        self._seen = 0.0  # s
+        self._motion = torch.zeros(2)  # px per second
         self._clock = Clock()
         if self.smoothing:
             self.smoothing.reset()
@@ -95,7 +100,7 @@ class HandTracker:
         """What a look around the last answer finds; None where there is no last answer, or the look finds nothing."""
         if self._last is None:
             return None
-        keypoints, confidence = self.predictor.follow(frame, self._last)
+        keypoints, confidence = self.predictor.follow(frame, self._expected(time))
         if not float(confidence.mean()) >= self.threshold:
             return None
         return self._kept(keypoints, confidence, time, searched=False)
@@ -109,8 +114,17 @@ class HandTracker:
             return TrackedHand(None, confidence, time, True)
         return self._kept(keypoints, confidence, time, searched=True)
 
+    def _expected(self, time: float) -> Tensor:
+        """Where the hand should be by now, had it gone on as before: (21, 2) px."""
+        way = self._motion * (time - self._seen)
+        return self._last + way * min(1.0, FARTHEST * hand_length(self._last) / max(float(way.norm()), 1e-9))
+
     def _kept(self, keypoints: Tensor, confidence: Tensor, time: float, searched: bool) -> TrackedHand:
-        self._last = keypoints
+        if searched or self._last is None:
+            self._motion = torch.zeros(2)
+        else:
+            self._motion = (keypoints - self._last).mean(0) / (time - self._seen)
+        self._last, self._seen = keypoints, time
         if self.smoothing:
             keypoints = self.smoothing(keypoints, time, hand_length(keypoints))
         return TrackedHand(keypoints, confidence, time, searched)

@@ -8,7 +8,7 @@ from dots import dot_predictor, draw_dots, film_of_dots, hand_of_dots
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
 from handpose_lib.synthhand.clip import render_clip
-from handpose_lib.track import SEARCH_EVERY, HandsTracker, HandTracker, painted_over
+from handpose_lib.track import SEARCH_EVERY, HandsTracker, HandTracker, hand_length, painted_over
 
 HAND = torch.rand(21, 2, generator=torch.Generator().manual_seed(0)) * 40
 BLACK = np.zeros((200, 200, 3), np.uint8)
@@ -34,23 +34,46 @@ def test_the_first_frame_is_searched_and_the_next_ones_are_followed_around_the_l
     predictor = Scripted()
     tracker = HandTracker(predictor)
     assert tracker(BLACK).searched
-    predictor.place = torch.tensor([5.0, 0.0])
     second = tracker(BLACK)
     assert not second.searched and torch.equal(predictor.around, HAND)
     tracker(BLACK)
-    assert torch.equal(predictor.around, HAND + predictor.place)
+    assert torch.equal(predictor.around, HAND)
     assert predictor.asked == ["search", "follow", "follow"]
 
 
-def test_the_next_look_is_taken_around_the_answer_and_not_around_the_filtered_one():
+def test_the_next_look_is_moved_on_as_the_hand_moved_and_time_went_on():
+    predictor = Scripted()
+    tracker = HandTracker(predictor)
+    tracker(BLACK, 0.0)
+    predictor.place = torch.tensor([5.0, -2.0])
+    tracker(BLACK, 0.1)
+    assert torch.equal(predictor.around, HAND)  # after a search nothing is known of its motion
+    tracker(BLACK, 0.15)  # half as long after
+    assert torch.allclose(predictor.around, HAND + 1.5 * predictor.place)
+    tracker(BLACK, 0.2)  # it stood still since
+    assert torch.allclose(predictor.around, HAND + predictor.place)
+
+
+def test_a_look_is_never_moved_on_by_more_than_half_a_hand():
+    predictor = Scripted()
+    tracker = HandTracker(predictor)
+    tracker(BLACK, 0.0)
+    predictor.place = torch.tensor([0.0, 10.0])
+    tracker(BLACK, 0.1)
+    tracker(BLACK, 60.0)  # a minute without a frame
+    way = (predictor.around - HAND - predictor.place).mean(0)
+    assert way.tolist() == pytest.approx([0.0, 0.5 * hand_length(HAND)], abs=1e-4)
+
+
+def test_the_next_look_follows_the_answers_and_not_the_filtered_ones():
     predictor = Scripted()
     tracker = HandTracker(predictor, smoothing=OneEuro())
     tracker(BLACK)
     predictor.place = torch.tensor([15.0, 0.0])
     second = tracker(BLACK)
     tracker(BLACK)
-    assert torch.equal(predictor.around, HAND + predictor.place)
-    assert not torch.equal(second.keypoints, predictor.around)  # which trails behind
+    assert torch.allclose(predictor.around, HAND + 2 * predictor.place)
+    assert not torch.allclose(second.keypoints, HAND + predictor.place)  # which trails behind
 
 
 def test_a_hand_that_is_lost_is_searched_in_the_same_frame_and_said_to_be_gone():

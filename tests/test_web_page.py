@@ -267,6 +267,52 @@ def test_keypoints_are_filtered_as_in_python(visit: Visit):
     assert np.abs(np.array(found) - points).max() > 1  # it does filter
 
 
+def test_a_hand_is_followed_to_the_same_places_as_in_python(visit: Visit):
+    """Where each look of a film is taken, with uneven times, a leap and a frame in which the hand is lost."""
+    rng = np.random.default_rng(2)
+    hand = rng.uniform(0, 60, (21, 2))
+    places = np.cumsum(rng.normal(0, 6, (14, 2)), 0)
+    places[9:] += (0, 90)  # farther than a look is moved on
+    answers = (hand + places[:, None]).astype(np.float32)
+    times = np.cumsum(rng.uniform(0.02, 0.12, 14))
+    sure = [0.9] * 14
+    sure[5] = 0.1
+    script = """
+      const { Tracker } = await import("./tracker.js");
+      const asked = [];
+      let frame = 0;
+      const answer = (kind, keypoints) => {
+        asked.push([kind, keypoints]);
+        const confidence = new Array(21).fill(kind === "search" ? 0.9 : values.sure[frame]);
+        return { keypoints: values.answers[frame], confidence };
+      };
+      const predictor = { search: () => answer("search", null), follow: (picture, points) => answer("follow", points) };
+      const tracker = new Tracker(predictor, 0.5);
+      for (; frame < values.times.length; frame++) await tracker.next(null, values.times[frame]);
+      return asked;
+    """
+    found = run_module(visit, script, {"answers": answers.tolist(), "times": times.tolist(), "sure": sure})
+    wanted: list[tuple] = []
+    now = [0]
+
+    class Scripted:
+        def search(self, picture, box=None):
+            wanted.append(("search", None))
+            return torch.from_numpy(answers[now[0]]), torch.full((21,), 0.9)
+
+        def follow(self, picture, keypoints):
+            wanted.append(("follow", keypoints.numpy()))
+            return torch.from_numpy(answers[now[0]]), torch.full((21,), sure[now[0]])
+
+    tracker = HandTracker(Scripted())
+    for now[0], second in enumerate(times.tolist()):
+        tracker(np.zeros((8, 8, 3), np.uint8), second)
+    assert [kind for kind, _ in found] == [kind for kind, _ in wanted]
+    for (kind, points), (_, around) in zip(found, wanted, strict=True):
+        if kind == "follow":
+            np.testing.assert_allclose(points, around, atol=1e-2)
+
+
 @pytest.mark.parametrize("passes", [1, 2, 3])
 @pytest.mark.parametrize(
     "sure",

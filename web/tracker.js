@@ -2,6 +2,8 @@
 
 import { handLength, mean } from "./geometry.js";
 
+const FARTHEST = 0.5; // hand lengths by which a look is moved on at most
+
 export class Tracker {
   /** @param predictor {search(picture), follow(picture, keypoints)}. @param threshold mean confidence of a hand. */
   constructor(predictor, threshold, smoothing = null) {
@@ -10,26 +12,40 @@ export class Tracker {
   }
 
   reset() {
-    this.last = null;
+    this.last = null; // {keypoints, middle, motion in px per second, seconds}
     this.smoothing?.reset();
   }
 
   /** What the next frame shows; `found` says whether there is a hand, `searched` whether the whole frame was looked at.
    *
-   * The next look is taken around the unfiltered keypoints, which do not trail behind.
+   * The next look follows the unfiltered keypoints, which do not trail behind.
    */
   async next(picture, seconds) {
-    let seen = this.last && (await this.predictor.follow(picture, this.last));
+    let seen = this.last && (await this.predictor.follow(picture, this.expected(seconds)));
     const searched = !seen || mean(seen.confidence) < this.threshold;
     if (searched) {
       seen = await this.predictor.search(picture);
       this.smoothing?.reset();
     }
     const found = mean(seen.confidence) >= this.threshold;
-    this.last = found ? seen.keypoints : null;
     let { keypoints } = seen;
+    const middle = [0, 1].map((axis) => mean(keypoints.map((point) => point[axis])));
+    const known = this.last && !searched && seconds > this.last.seconds;
+    const motion = [0, 1].map((axis) =>
+      known ? (middle[axis] - this.last.middle[axis]) / (seconds - this.last.seconds) : 0,
+    );
+    this.last = found ? { keypoints, middle, motion, seconds } : null;
     if (found && this.smoothing) keypoints = this.smoothing.next(keypoints, seconds, handLength(keypoints));
     return { ...seen, keypoints, found, searched };
+  }
+
+  /** Where the hand should be by now, had it gone on as before. */
+  expected(seconds) {
+    const { keypoints, motion } = this.last;
+    const way = motion.map((speed) => speed * Math.max(0, seconds - this.last.seconds));
+    const length = Math.hypot(...way);
+    const part = Math.min(1, (FARTHEST * handLength(keypoints)) / Math.max(length, 1e-9));
+    return keypoints.map(([x, y]) => [x + part * way[0], y + part * way[1]]);
   }
 }
 
