@@ -24,6 +24,7 @@ from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
 from handpose_lib.storage import user_cache
 from handpose_lib.synthhand.clip import render_clip
+from handpose_lib.track import HandTracker
 from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.web import build, place, runtime
 from handpose_lib.web.server import page_server
