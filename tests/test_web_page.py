@@ -399,7 +399,10 @@ def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, prec
 
 
 def test_pictures_get_the_keypoints_that_python_gives_them(visit: Visit, pictures: list[Path]):
-    """All but those few of whose heatmap two places are equally high: a single grey level decides between them."""
+    """All but those few of whose heatmap two places are equally high: a single grey level decides between them.
+
+    Where that is so in an earlier look, the next square is another one, and the whole picture is left out.
+    """
     visit.choose("exact")
     visit.page.evaluate("window.answers.length = 0")
     for number, file in enumerate(pictures, 1):
@@ -408,16 +411,19 @@ def test_pictures_get_the_keypoints_that_python_gives_them(visit: Visit, picture
     predictor = HandPosePredictor.from_pretrained()
     looked, heatmaps_of = [], predictor._heatmaps
     predictor._heatmaps = lambda *given: looked.append(heatmaps_of(*given)) or looked[-1]
-    keypoints, confidence, tied = [], [], []
+    keypoints, confidence, tied, parted = [], [], [], []
     for file in pictures:
+        looked.clear()
         for values, answer in zip((keypoints, confidence), predictor(file), strict=True):
             values.append(answer[0].numpy())
         tied.append(ties(looked[-1])[0].numpy())  # of the last look, which is the one that mostly stands
+        parted.append(any(bool(ties(each).any()) for each in looked[:-1]))
     found, sure = (np.array([a[name] for a in answers]) for name in ("keypoints", "confidence"))
-    off = np.ma.array(np.linalg.norm(found - keypoints, axis=-1), mask=tied)  # (20, 21) px
-    assert np.mean(tied) < 0.03, tied
+    assert np.mean(tied) < 0.03 and sum(parted) <= 3, (tied, parted)
+    off = np.linalg.norm(found - keypoints, axis=-1)[~np.array(parted)]  # (17 or more, 21) px
+    off = np.ma.array(off, mask=np.array(tied)[~np.array(parted)])
     assert off.mean(1).max() < 1 and np.ma.median(off) < 0.1, (off.mean(1).round(2), off.max(1).round(2))
-    assert np.abs(sure - confidence).mean(1).max() < 0.02
+    assert np.abs(sure - confidence).mean(1)[~np.array(parted)].max() < 0.02
 
 
 def ties(heatmaps: torch.Tensor) -> torch.Tensor:
