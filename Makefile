@@ -46,7 +46,7 @@ test: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m compileall -q handpose_lib
-	$(BIN)/pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder -p no:nbval
 	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 

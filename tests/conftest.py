@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from handpose_lib.export import Look
     from handpose_lib.freihand import FreiHAND
 
-# They take minutes each.
-LONGEST = ("test_rehearsal", "test_train", "test_web_page", "test_site", "test_export", "test_mutations")
+# They take about a minute each, or more.
+LONGEST = ("test_rehearsal", "test_web_page", "test_site", "test_train", "test_export", "test_mutations",
+           "test_jupyterlab")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
