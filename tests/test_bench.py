@@ -67,7 +67,7 @@ def test_a_row_holds_the_median_ratio_and_its_middle_half(bundled_root: Path, ca
 def test_rows_of_prediction_compare_what_they_say(bundled_root, capsys):
     rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=1)
     threads = torch.get_num_threads()
-    bench.prediction(rows, pictures=6)
+    bench.prediction(rows, pictures=3)
     assert torch.get_num_threads() == threads
     found = {row["row"]: row for row in rows.rows}
     assert {"h", "i", "j"} <= found.keys()
