@@ -5,8 +5,8 @@
         hand = tracker(frame, time)        # hand.keypoints (21, 2) px, or None
 
 To search a whole picture takes many looks. A hand moves little from one frame to the next, so one look around the last
-answer, moved on as the hand moved before, is enough, until the network is no longer sure of what it sees there; then the
-whole frame is searched again.
+answer, moved on as the hand moved before, is enough, until the network is no longer sure of what it sees there; then
+the whole frame is searched again.
 """
 
 import math
