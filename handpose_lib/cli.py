@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
             options.run(options)
         sys.stdout.flush()
-    except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+    except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError, Warning) as error:
         sentence = _sentence(error)
         if sentence is None:
             raise

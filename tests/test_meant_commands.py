@@ -175,6 +175,12 @@ def test_a_folder_that_was_deleted_around_the_command_is_one_sentence(tmp_path, 
     assert error == "handpose: the folder that you work in was deleted: go to another one, and run again"
 
 
+@pytest.mark.filterwarnings("error")  # as PYTHONWARNINGS=error does
+def test_a_note_that_shall_be_an_error_is_one_sentence(tree: Path, tmp_path: Path, capsys):
+    error = refused(["data", "show", tree, "--out", tmp_path / "a.png"], capsys)
+    assert "holds no image of version hom, sample, auto: left out" in error and not list(tmp_path.iterdir())
+
+
 def test_a_backend_of_no_name_is_one_sentence(monkeypatch, capsys):
     def load(options):
         matplotlib.rcParams["backend"] = "nonsense"
