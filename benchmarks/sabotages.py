@@ -168,8 +168,8 @@ SABOTAGES = (
     # --- videos
     Sabotage(
         "a hand that is lost is followed on", "track",
-        "self.predictor.follow(frame, self._last)\n        if not float(confidence.mean()) >= self.threshold:",
-        "self.predictor.follow(frame, self._last)\n        if False:",
+        "self.predictor.follow(frame, self._expected(time))\n        if not float(confidence.mean()) >= self.threshold:",
+        "self.predictor.follow(frame, self._expected(time))\n        if False:",
         "test_track.py::test_a_hand_that_is_lost_is_searched_in_the_same_frame_and_said_to_be_gone",
     ),
     Sabotage(
@@ -180,7 +180,7 @@ SABOTAGES = (
         "the next look is taken around the filtered hand", "track",
         "        return TrackedHand(keypoints, confidence, time, searched)",
         "        self._last = keypoints\n        return TrackedHand(keypoints, confidence, time, searched)",
-        "test_track.py::test_the_next_look_is_taken_around_the_answer_and_not_around_the_filtered_one",
+        "test_track.py::test_the_next_look_follows_the_answers_and_not_the_filtered_ones",
     ),
     Sabotage(
         "smoothing depends on the size of the picture", "smoothing",

@@ -270,9 +270,7 @@ def training_curves(history: pd.DataFrame, against: str = "epoch") -> Figure:
     """Loss, sigma and validation accuracy against the epoch or the step, from a run's `history.csv`."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     axes[0].plot(history[against], history["train_loss"], color="black", marker=".")
-    axes[0].set(
-        xlabel=against, ylabel="Adaptive Wing loss\n(mean since the last point)", yscale="log", title="Training loss"
-    )
+    axes[0].set(xlabel=against, ylabel="mean Adaptive Wing loss", yscale="log", title="Training loss")
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else "")
     axes[1].plot(history[against], history["sigma_px"], color="black", linestyle="--", label="target's σ")
