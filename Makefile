@@ -47,7 +47,7 @@ test: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m compileall -q handpose_lib
 	$(BIN)/pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder -p no:nbval
-	$(BIN)/pytest notebooks --numprocesses 3 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
+	$(BIN)/pytest notebooks --numprocesses 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 # All chapters with the versions of Colab's image, and with the lowest that pyproject.toml allows, each in an
@@ -65,7 +65,7 @@ test-lowest: $(SETUP)
 rehearsal: $(SETUP)
 	$(BIN)/python benchmarks/rehearsal.py
 fuzz: $(SETUP)
-	HANDPOSE_FUZZ=2000 HANDPOSE_FUZZ_SEED=$(or $(FIRST),10000) $(BIN)/pytest tests/test_fuzz.py --numprocesses 3 -q
+	HANDPOSE_FUZZ=2000 HANDPOSE_FUZZ_SEED=$(or $(FIRST),10000) $(BIN)/pytest tests/test_fuzz.py --numprocesses 2 -q
 
 # A seeded sample of faults per module, then the sabotages; writes the tables in CONTRIBUTING.md.
 mutants: $(SETUP)

@@ -168,8 +168,8 @@ SABOTAGES = (
     # --- videos
     Sabotage(
         "a hand that is lost is followed on", "track",
-        "self.predictor.follow(frame, self._expected(time))\n        if not float(confidence.mean()) >= self.threshold:",
-        "self.predictor.follow(frame, self._expected(time))\n        if False:",
+        "self._expected(time))\n        if not float(confidence.mean()) >= self.threshold:",
+        "self._expected(time))\n        if False:",
         "test_track.py::test_a_hand_that_is_lost_is_searched_in_the_same_frame_and_said_to_be_gone",
     ),
     Sabotage(

@@ -88,6 +88,13 @@ def test_cells_are_stored_executed_in_order(path: Path):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
 
 
+@each_notebook
+def test_no_fact_that_the_text_rests_on_is_stored_as_false(path: Path):
+    for cell in cells(path, "code"):
+        printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+        assert not re.search(r"^NO |: False$", printed, flags=re.MULTILINE), f"{path.name} [{cell['id']}]: {printed}"
+
+
 @each_lesson
 def test_a_checked_cell_has_an_output_that_can_be_compared(path: Path):
     assert len(checked(path)) >= 5, "the story rests on no checked output"
