@@ -51,7 +51,7 @@ BITS = 8  # of a frame's number, as blocks below one another
 COLLECT = """
 window.answers = [];
 document.addEventListener("handpose", ({ detail }) => {
-  const { keypoints, confidence, found, searched, milliseconds, bitmap, kind } = detail;
+  const { keypoints, confidence, found, searched, milliseconds, bitmap, kind, seconds } = detail;
   const blocks = new OffscreenCanvas(1, bitmap.height).getContext("2d", { willReadFrequently: true });
   blocks.drawImage(bitmap, bitmap.width / 32 - bitmap.width, 0);
   const { data } = blocks.getImageData(0, 0, 1, bitmap.height);
@@ -59,7 +59,7 @@ document.addEventListener("handpose", ({ detail }) => {
   for (let bit = 0; bit < 8; bit += 1) {
     number += (data[4 * Math.floor((bit + 0.5) * bitmap.height / 8) + 1] > 127) << bit;
   }
-  window.answers.push({ number, keypoints, confidence, found, searched, milliseconds, kind });
+  window.answers.push({ number, keypoints, confidence, found, searched, milliseconds, kind, seconds });
 });
 """
 
@@ -523,7 +523,8 @@ def test_a_camera_is_followed(visit: Visit, film):
     )
     numbers = [a["number"] for a in answers]
     assert len(set(numbers)) > 10 and max(numbers) < len(frames)
-    followed = list(HandPosePredictor.from_pretrained().track([frames[number] for number in numbers]))
+    seen = [(frames[answer["number"]], answer["seconds"]) for answer in answers]
+    followed = list(HandPosePredictor.from_pretrained().track(seen))
     pairs = list(zip(answers, followed, strict=True))
     assert np.mean([answer["found"] == (hand.keypoints is not None) for answer, hand in pairs]) >= 0.95
     assert np.mean([a["searched"] for a in answers]) < 0.3
