@@ -32,7 +32,7 @@ def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0,
         axes[1, column].set_xlabel("error δ = |y − ŷ|, in heights of the heatmap")
     axes[0, 0].set_ylabel("loss / loss at δ = 1")
     axes[1, 0].set_ylabel("slope / loss at δ = 1")
-    axes[0, -1].legend(frameon=False, loc="upper left", handlelength=3.2)
+    axes[0, 0].legend(frameon=False, loc="upper left", handlelength=3.2)
     return figure
 
 
@@ -49,9 +49,10 @@ def longer_runs(runs: pd.DataFrame) -> Figure:
         column, label, title = panels[experiment]
         mine = runs[runs["experiment"] == experiment]
         lengths = sorted(mine["steps"].unique())
-        for number, steps in enumerate(lengths):
+        for place, steps in enumerate(lengths):
             chosen = mine[mine["steps"] == steps]
-            aside = 0.3 * (number - (len(lengths) - 1) / 2)
+            aside = 0.3 * (place - (len(lengths) - 1) / 2)
+            number = int(steps == max(lengths))  # the longest run looks the same in both panels
             seeds = 0.09 * (chosen["seed"].rank(method="dense") - (chosen["seed"].nunique() + 1) / 2)  # side by side
             places = [losses.index(loss) + aside + seed for loss, seed in zip(chosen["loss"], seeds, strict=True)]
             look = {"color": ("black", "#0072B2")[number], "markerfacecolor": "none", "markersize": 7}
