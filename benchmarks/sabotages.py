@@ -43,7 +43,7 @@ SABOTAGES = (
         "test_train.py::test_a_young_average_forgets_fast_and_an_old_one_slowly",
     ),
     Sabotage(
-        "batch normalisation decays", "train",
+        "batch normalisation decays", "runs",
         '"weight_decay": 0.0}', '"weight_decay": settings.weight_decay}',
         "test_train.py::test_weights_of_convolutions_decay_and_nothing_else",
     ),

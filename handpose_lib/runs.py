@@ -226,6 +226,15 @@ def finished_epochs(folder: Path) -> int:
         return 0
 
 
+def optimizer_of(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW for a network that is on its device already; weights decay, batch normalisation and biases do not."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]  # batch normalisation, biases
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    fused = decayed[0].device.type in ("cuda", "cpu")
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
+
+
 def following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
     """How `AveragedModel` moves its tensors, given by kind, towards the model's; the third argument counts models."""
 

@@ -103,10 +103,7 @@ class Trainer:
         if self.processes > 1:
             self.network = DistributedDataParallel(self.model, [device] if device.type == "cuda" else None)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]  # batch normalisation, biases
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device.type in ("cuda", "cpu"))
+        self.optimizer = runs.optimizer_of(self.model, settings)
         self.precision = half_precision(device, settings.precision)
         # float16 has a narrow range: gradients are scaled up before, and down after, they pass through it.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)

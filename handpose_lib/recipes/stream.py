@@ -181,8 +181,7 @@ def framed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures (B, 3, S, S) uint8 and keypoints (B, 21, 2) as a network is shown them: see `HandStream.batch`."""
     source = (images.shape[-2], images.shape[-1])
-    whole = framing.whole(source).to(images.device).expand(len(images), -1, -1)
-    base = framing.around(keypoints) if framing.crop else whole
+    base = framing.around(keypoints) if framing.crop else framing.whole(source).to(images.device)
     matrices = compose(augment.affine_matrices(uniform, augmentation, framing.size), base)
     colours = augment.for_bytes(augment.colour_matrices(uniform[:, 5 : augment.DRAWS], augmentation))
     shown = augment.warp_and_recolour(images, matrices, colours, framing.size)

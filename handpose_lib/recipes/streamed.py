@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Callable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from handpose_lib import runs
 from handpose_lib.augment import NO_AUGMENTATION
 from handpose_lib.devices import half_precision
 from handpose_lib.framing import warp_keypoints
@@ -40,15 +41,18 @@ class Learner:
         self.model = network_of(settings).to(device, memory_format=torch.channels_last).train()
         if start is not None:
             self.model.load_state_dict(start.average.state_dict())
-        self.average = deepcopy(self.model).requires_grad_(False).eval()
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device.type in ("cuda", "cpu"))
+        self.averaged = AveragedModel(self.model, use_buffers=True)
+        self.averaged.requires_grad_(False).eval()
+        self.averaged.n_averaged += 1  # the start is the first model in the average
+        self.optimizer = runs.optimizer_of(self.model, settings)
         self.precision = half_precision(device, settings.precision)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
         self.steps = 0
-        self._averaged = [(a, b) for a, b in zip(values(self.average), values(self.model), strict=True)]
+
+    @property
+    def average(self) -> nn.Module:
+        """The network with the averaged weights."""
+        return self.averaged.module
 
     def step(self, stream: HandStream, progress: float) -> Tensor:
         """One optimiser step; `progress` from 0 to 1 says where the schedules are. Returns the loss, on the device."""
@@ -69,13 +73,9 @@ class Learner:
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
         self.steps += 1
-        self._follow(min(settings.ema_decay, (1 + self.steps) / (10 + self.steps)))
+        self.averaged.multi_avg_fn = runs.following(min(settings.ema_decay, (1 + self.steps) / (10 + self.steps)))
+        self.averaged.update_parameters(self.model)
         return loss.detach()
-
-    @torch.no_grad()
-    def _follow(self, decay: float) -> None:
-        floats = [pair for pair in self._averaged if pair[0].is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
 
     @torch.inference_mode()
     def errors(self, images: Tensor, keypoints: Tensor) -> Tensor:
@@ -99,11 +99,6 @@ class Learner:
             points = warp_keypoints(points, framing.from_heatmaps(heatmaps.shape[-2:]).to(points))
             found.append((points - truth).norm(dim=-1).cpu())
         return torch.cat(found)
-
-
-def values(model: nn.Module) -> list[Tensor]:
-    """Weights and statistics of a network, those that its file would hold."""
-    return list(model.state_dict().values())
 
 
 class Report:
