@@ -16,7 +16,10 @@ from handpose_lib.storage import derived_folder
 FARTHEST = 1e6  # px; focal lengths and projections beyond it can't be meant
 FARTHEST_HAND = 100.0  # m; nor can points farther from the camera
 LONGEST_HAND = 1.0  # m; nor can a hand that is longer
-UNPACK_AGAIN = "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it)"
+UNPACK_AGAIN = (
+    "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it), or make rendered hands "
+    "again (`handpose data synth` with the same numbers)"
+)
 
 
 def project(xyz: Any, K: Any) -> Any:

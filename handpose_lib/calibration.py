@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from handpose_lib.fields import is_whole
+from handpose_lib.fields import as_flags, as_numbers, is_whole
 
 WITHIN = 0.1  # of the longer side of the hand's box
 
@@ -47,12 +47,11 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
     Raises:
         ValueError: the shapes differ, or all keypoints are right, or all wrong: then there is nothing to fit.
     """
-    peaks, right = torch.as_tensor(peaks), torch.as_tensor(right)
+    peaks, right = as_numbers("peaks", peaks), as_flags("right", right)
     if peaks.shape != right.shape or peaks.ndim != 2:
         raise ValueError(f"peaks and right must both be (M, K), got {tuple(peaks.shape)} and {tuple(right.shape)}")
     if not bool(peaks.isfinite().all()):
         raise ValueError("peaks must be finite, and some are NaN or infinite: leave these hands out")
-    _check_truth(right)
     truth = right.double().flatten()
     if not 0 < truth.mean() < 1:
         raise ValueError(
@@ -73,12 +72,6 @@ def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:
     return tuple(float(weight) for weight in weights)
 
 
-def _check_truth(right: Tensor) -> None:
-    """ValueError for distances or shares where each entry must say whether a keypoint was right."""
-    if right.dtype != torch.bool and not bool(((right == 0) | (right == 1)).all()):
-        raise ValueError("right must be true or false (1 or 0) for each keypoint")
-
-
 def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """How often the answers of each range of confidence were right.
 
@@ -90,7 +83,7 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tens
     Returns:
         mean confidence, share that was right, and number of answers, each (bins,); NaN where a range holds none.
     """
-    confidence, right = torch.as_tensor(confidence), torch.as_tensor(right)
+    confidence, right = as_numbers("confidence", confidence), as_flags("right", right)
     if confidence.shape != right.shape or not is_whole(bins):
         raise ValueError(
             f"confidence and right must have one shape and bins be at least 1, got {tuple(confidence.shape)}, "
@@ -98,7 +91,6 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> tuple[Tens
         )
     if not bool(((confidence >= 0) & (confidence <= 1)).all()):
         raise ValueError("confidence must be from 0 to 1, as a predictor gives it (percent: divide by 100)")
-    _check_truth(right)
     confidence, right = confidence.flatten().double(), right.flatten().double()
     place = (confidence * bins).long().clamp(0, bins - 1)
     count = torch.bincount(place, minlength=bins)

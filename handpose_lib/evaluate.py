@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.devices import half_precision, pick_device
-from handpose_lib.fields import is_whole
+from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import IMAGE_SIZE, FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
-from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES, with_gaps_filled
+from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES, look_like_shares, with_gaps_filled
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
 from handpose_lib.predict import (
@@ -31,7 +31,7 @@ from handpose_lib.predict import (
     points_on_input,
     sigma_of,
 )
-from handpose_lib.unet import evaluating
+from handpose_lib.unet import check_heatmaps, evaluating
 
 BOXES = ("found", "truth")
 
@@ -60,8 +60,8 @@ def predict_keypoints(
                 changes = change.to(images).expand(len(images), 2, 3)
                 images, from_full = warp_images(images, changes), compose(changes, from_full)
             with torch.autocast(batches.device.type, half, enabled=half is not None):
-                heatmaps = model(images)
-            found, peak = points_on_input(heatmaps.float(), batches.framing, method, sigma_of(model))
+                heatmaps = check_heatmaps(model(images), len(images))
+            found, peak = points_on_input(heatmaps, batches.framing, method, sigma_of(model))
             keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
             confidence.append(peak.cpu())
     return torch.cat(keypoints), torch.cat(confidence)
@@ -101,6 +101,7 @@ class Report:
 
     def pck_curve(self, thresholds: Sequence[float], normalizer: str = "bbox") -> np.ndarray:
         """Mean PCK over the keypoints at each threshold (T,); nothing is strictly within 0."""
+        thresholds = as_numbers("thresholds", thresholds, lists=torch.float64).reshape(-1).tolist()
         means = [float(self.pck(threshold, normalizer).nanmean()) if threshold else 0.0 for threshold in thresholds]
         return np.array(means)
 
@@ -216,13 +217,9 @@ def evaluate(
         ValueError: the data set has no keypoints, `boxes` is unknown, true boxes are asked of a predictor, or the
             model does not say how it is framed.
     """
-    for name, given, todo in (("model", model, "load_model(path)[0]"), ("dataset", dataset, "open_data(root, split)")):
-        if isinstance(given, str | Path) or given is None:
-            raise ValueError(f"{name} is {given!r}: open it first, with {todo}")
-    if dataset.keypoints is None:
-        raise ValueError(
-            f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
-        )
+    if not callable(model) or isinstance(model, type):
+        raise ValueError(f"model is {model!r:.60}, it must be a network, such as load_model(path)[0], or a predictor")
+    _check_labelled(dataset)
     if boxes not in BOXES:
         raise ValueError(f"boxes is {boxes!r}: choose one of {', '.join(BOXES)}")
     images = [partial(dataset.read, index) for index in range(len(dataset))]  # read when their turn comes
@@ -263,6 +260,17 @@ def _look_at_true_boxes(predictor: HandPosePredictor, dataset: FreiHAND | Keypoi
     return torch.cat(keypoints), torch.cat(confidence)
 
 
+def _check_labelled(dataset: FreiHAND | KeypointFolder) -> None:
+    """ValueError for what is no data set of this library, or one without keypoints."""
+    if not (hasattr(dataset, "keypoints") and hasattr(dataset, "split")):
+        given = repr(dataset) if isinstance(dataset, str | Path) else f"a {type(dataset).__name__}"
+        raise ValueError(f"dataset is {given}: open one with open_data(root, split), and give it whole")
+    if dataset.keypoints is None:
+        raise ValueError(
+            f"{dataset.root} ({dataset.split}) has no keypoints to score against: evaluation_xyz.json is missing"
+        )
+
+
 def make_report(
     dataset: FreiHAND | KeypointFolder, predictions: Tensor, confidence: Tensor | None = None, boxes: str = "none"
 ) -> Report:
@@ -273,19 +281,24 @@ def make_report(
         predictions: for each item, or one answer for all.
         confidence: (M, 21) from 0 to 1; None: 1 everywhere.
         boxes: see `Report`.
+
+    Raises:
+        ValueError: no data set with keypoints, or answers of another shape or in other units.
     """
+    _check_labelled(dataset)
+    if boxes not in (*BOXES, "none"):
+        raise ValueError(f"boxes is {boxes!r}: choose one of {', '.join(BOXES)} or none")
     targets = torch.from_numpy(dataset.keypoints)
-    predictions = torch.as_tensor(predictions).detach().cpu().float()
+    predictions = as_numbers("predictions", predictions).detach().cpu().float()
     if predictions.shape not in (targets.shape, targets.shape[1:]):
         raise ValueError(
             f"predictions are {tuple(predictions.shape)}, they must be {tuple(targets.shape)}, one per item, or "
             f"{tuple(targets.shape[1:])}, one for all"
         )
-    finite = predictions[predictions.isfinite()]
-    if len(finite) and bool(((finite >= 0) & (finite <= 1)).all() & (finite != finite[0]).any()):
+    if look_like_shares(predictions):
         raise ValueError("predictions look like shares of the image: give them in px of the 224 image")
     if confidence is not None:
-        confidence = torch.as_tensor(confidence).detach().cpu()
+        confidence = as_numbers("confidence", confidence).detach().cpu()
         if confidence.shape != targets.shape[:2]:
             raise ValueError(f"confidence is {tuple(confidence.shape)}, it must be {tuple(targets.shape[:2])}")
         if not bool(((confidence >= 0) & (confidence <= 1)).all()):
@@ -307,4 +320,5 @@ def make_report(
 
 def mean_hand(dataset: FreiHAND | KeypointFolder) -> Tensor:
     """The mean of a data set's keypoints (21, 2), px of the 224 image: what one answers without looking."""
+    _check_labelled(dataset)
     return torch.from_numpy(dataset.keypoints).nanmean(dim=0)

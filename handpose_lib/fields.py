@@ -6,6 +6,8 @@ import operator
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 WANTED = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -33,7 +35,8 @@ def check_fields(settings: Any) -> None:
 def is_positive(value: Any) -> bool:
     """Whether a value is a finite number above 0; text and true are no numbers."""
     try:
-        return not isinstance(value, bool) and bool(0 < value < math.inf)
+        truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+        return not truth and bool(0 < value < math.inf)
     except (TypeError, ValueError, RuntimeError):  # not comparable, or several numbers
         return False
 
@@ -46,6 +49,48 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any, least: int = 1) -> bool:
     """Whether a value is a whole number of at least `least`; 2.0 and true are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def as_numbers(name: str, values: Any, flags: bool = False, lists: torch.dtype = torch.float32) -> Tensor:
+    """A tensor of real numbers, of a tensor, an array or lists of them; tensors keep their type, device and gradient.
+
+    Args:
+        name: of the argument, for the error.
+        values: what was given.
+        flags: whether true and false may be meant, and not only numbers.
+        lists: type of the fractions that lists become.
+
+    Raises:
+        ValueError: text, None, complex numbers, and whatever else holds no numbers, or hides some of them.
+
+    >>> as_numbers("keypoints", [[1, 2.5]])
+    tensor([[1.0000, 2.5000]])
+    """
+    found: Any = values
+    try:
+        if not isinstance(values, Tensor):
+            array = np.asarray(values)  # of lists of unequal length: ValueError
+            if np.ma.is_masked(values) or array.dtype.kind not in "biuf":
+                raise TypeError
+            found = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+            if not isinstance(values, np.ndarray | np.generic) and found.is_floating_point():
+                found = found.to(lists)
+        if found.is_complex() or found.is_sparse or found.is_quantized or (found.dtype == torch.bool and not flags):
+            raise TypeError
+    except (TypeError, ValueError, RuntimeError):
+        kind = f"{found.dtype}" if isinstance(found, Tensor) else f"{values!r:.60}"
+        raise ValueError(
+            f"{name} must be numbers, not {' '.join(kind.split())}: give a tensor, an array or lists of them"
+        ) from None
+    return found
+
+
+def as_flags(name: str, values: Any) -> Tensor:
+    """A tensor of true and false, of what is that or 1 and 0; ValueError for anything else."""
+    flags = as_numbers(name, values, flags=True)
+    if flags.dtype != torch.bool and not bool(((flags == 0) | (flags == 1)).all()):
+        raise ValueError(f"{name} must be true or false (1 or 0) for each keypoint")
+    return flags.bool()
 
 
 def checked_index(index: Any, count: int) -> int:

@@ -7,6 +7,7 @@ of an image of side S is (S - 1) / 2. Explained in `notebooks/03_augmentation.ip
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from handpose_lib.fields import check_fields, is_positive
+from handpose_lib.fields import as_numbers, check_fields, is_positive
 from handpose_lib.keypoints import hand_direction
 
 LARGEST_INPUT = 4096  # px
@@ -77,7 +78,8 @@ class Framing:
         """
         if not self.crop:
             raise ValueError("this framing shows whole pictures: crops need a crop above 0")
-        up = hand_direction(torch.as_tensor(keypoints)) if self.upright else None
+        keypoints = as_points(keypoints)
+        up = hand_direction(keypoints) if self.upright else None
         return crop_matrices(keypoints, self.crop, self.size, up, smallest)
 
     def from_heatmaps(self, heatmap_size: tuple[int, int]) -> Tensor:
@@ -105,8 +107,7 @@ class Framing:
 def resize_matrix(from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
     """The map of a plain resize, u -> (u + 0.5) * s - 0.5, sizes as (H, W): (2, 3) float32; ValueError for others."""
     for size in (from_size, to_size):
-        if len(size) != 2 or not all(map(is_positive, size)):
-            raise ValueError(f"a size is (H, W), two positive numbers of pixels, not {tuple(size)}")
+        _check_size(size)
     sy, sx = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return torch.tensor([[sx, 0.0, 0.5 * sx - 0.5], [0.0, sy, 0.5 * sy - 0.5]])
 
@@ -127,9 +128,12 @@ def crop_matrices(
         (B, 2, 3).
 
     Raises:
-        ValueError: keypoints of another shape; on a CPU, any that is not finite.
+        ValueError: a share or a size that can't be meant, keypoints of another shape; on a CPU, any that is not finite.
     """
-    keypoints = torch.as_tensor(keypoints)
+    keypoints = as_points(keypoints)
+    _check_size(size)
+    if not is_positive(share) or share > 1 or not is_positive(smallest):
+        raise ValueError(f"share must be above 0 and at most 1, and smallest above 0, not {share} and {smallest}")
     if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
     if keypoints.device.type == "cpu" and not bool(keypoints.isfinite().all()):  # to ask a GPU would be to wait for it
@@ -148,6 +152,17 @@ def crop_matrices(
     return torch.cat((scale[:, None, None] * turn, offset[..., None]), dim=-1)
 
 
+def as_points(keypoints: Any) -> Tensor:
+    """Keypoints of any kind as a tensor of fractions; ValueError for what is none."""
+    points = as_numbers("keypoints", keypoints)
+    return points if points.is_floating_point() else points.float()
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(map(is_positive, size)):
+        raise ValueError(f"a size is (H, W), two positive numbers of pixels, not {size}")
+
+
 def compose(second: Tensor, first: Tensor) -> Tensor:
     """The map that applies `first` and then `second`: (B, 2, 3) or (2, 3) each -> (B, 2, 3) or (2, 3)."""
     linear = second[..., :2] @ first[..., :2]
@@ -156,14 +171,23 @@ def compose(second: Tensor, first: Tensor) -> Tensor:
 
 
 def inverse(matrices: Tensor) -> Tensor:
-    """The maps back: (B, 2, 3) or (2, 3) -> the same shape."""
+    """The maps back: (B, 2, 3) or (2, 3) -> the same shape; ValueError for others, and on a CPU where there is none."""
+    matrices = as_numbers("matrices", matrices)
+    if matrices.shape[-2:] != (2, 3):
+        raise ValueError(f"a map is (2, 3), from pixels to pixels, not {tuple(matrices.shape)}")
     exact = matrices.to(torch.float32 if matrices.device.type == "mps" else torch.float64)
+    if matrices.device.type == "cpu" and not bool((exact[..., :2].det().abs() > 0).all() & exact.isfinite().all()):
+        raise ValueError("a map that brings all points to one line or place, or holds NaN, has no way back")
     linear = torch.linalg.inv(exact[..., :2])
     return torch.cat((linear, -linear @ exact[..., 2:]), dim=-1).to(matrices.dtype)
 
 
 def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:
     """Keypoints (B, K, 2) in input pixels, matrices (B, 2, 3) or (2, 3) -> (B, K, 2) in output pixels."""
+    if matrices.shape[-2:] != (2, 3) or keypoints.shape[-1] != 2:
+        raise ValueError(
+            f"a map is (2, 3) and keypoints (K, 2), not {tuple(matrices.shape)} and {tuple(keypoints.shape)}"
+        )
     return keypoints @ matrices[..., :2].transpose(-1, -2) + matrices[..., None, :, 2]
 
 
@@ -197,6 +221,7 @@ def warp_images(images: Tensor, matrices: Tensor, size: tuple[int, int] | None =
 
 def on_image(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
     """Which keypoints lie on an image of size (H, W): (B, K, 2) -> (B, K) bool. Those that do not are masked."""
+    _check_size(size)
     height, width = size
     x, y = keypoints[..., 0], keypoints[..., 1]
     return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)

@@ -73,8 +73,7 @@ def read_image(path: str | Path, expected: int | None = None) -> torch.Tensor:
         image = decode_jpeg(encoded)
         turn = orientation(encoded)
     except Exception as error:
-        todo = "delete it and unpack the data set again (`handpose data freihand` does both)"
-        raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is not a complete JPEG: {todo}") from error
+        raise ValueError(f"{path} ({len(encoded):,} bytes, {error}) is not a complete JPEG: {UNPACK_AGAIN}") from error
     if turn != 1:
         raise ValueError(
             f"{path} has the EXIF orientation {turn}, so viewers turn it and its keypoints don't fit what they show: "

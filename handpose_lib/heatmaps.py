@@ -6,14 +6,15 @@ on every device, and let gradients through where a method has them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from handpose_lib.fields import is_positive, is_whole
+from handpose_lib.fields import as_numbers, is_positive, is_whole
 
 FAR = 1e6  # pixels; no map reaches there, and its square still fits float32
+LARGEST = 65_536  # px, of a map's side
 HIGH = 1e30  # heatmap values are taken for at most this, so that their sums fit float32
 
 
@@ -36,16 +37,16 @@ def render_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0
     tensor([[0.1400, 0.6100, 1.0000, 0.6100],
             [0.0800, 0.3700, 0.6100, 0.3700]])
     """
-    keypoints = torch.as_tensor(keypoints)
+    keypoints = as_numbers("keypoints", keypoints)
     if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints must be (B, K, 2), not {tuple(keypoints.shape)}")
     _check_positive(sigma=sigma)
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(is_whole(side) and side <= LARGEST for side in size):
+        raise ValueError(f"size must be (H, W) in whole pixels, not {size}: of {LARGEST:,} at most")
     height, width = size
-    if not (is_whole(height) and is_whole(width)):
-        raise ValueError(f"size must be (H, W) in whole pixels, not {tuple(size)}")
     shape = (*keypoints.shape[:2], height, width)
-    if out is not None and tuple(out.shape) != shape:
-        raise ValueError(f"out is {tuple(out.shape)}, these heatmaps are {shape}")
+    if out is not None and (tuple(out.shape) != shape or not out.is_floating_point()):
+        raise ValueError(f"out is {tuple(out.shape)} {out.dtype}, these heatmaps are {shape} and fractions")
     keypoints = torch.nan_to_num(_at_least_float32(keypoints), nan=FAR, posinf=FAR, neginf=-FAR)
     columns = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
     rows = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
@@ -91,7 +92,7 @@ def decode_heatmaps(heatmaps: Tensor, method: str = "local_peak", **options: flo
     >>> decode_heatmaps(heatmaps)[0].round(decimals=3)
     tensor([[[5.3000, 8.6000]]])
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"unknown method {method!r}; it must be one of {', '.join(METHODS)}")
     return METHODS[method](heatmaps, **options)
 
@@ -263,9 +264,7 @@ METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 
 def _highest(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The maps in float32 or 64, their highest pixel (B, K, 2) as x and y, and the confidence (B, K)."""
-    heatmaps = torch.as_tensor(heatmaps)
-    if heatmaps.is_complex():
-        raise ValueError("heatmaps must be real numbers, these are complex")
+    heatmaps = as_numbers("heatmaps", heatmaps, flags=True)
     if heatmaps.dim() != 4 or 0 in heatmaps.shape[2:]:
         raise ValueError(f"heatmaps must be (B, K, H, W), each of a pixel or more, not {tuple(heatmaps.shape)}")
     heatmaps = _at_least_float32(heatmaps)

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handpose_lib.fields import as_numbers
 from handpose_lib.pictures import as_array, is_pillows, read_reduced
 
+LEAST_INSIDE = 0.1  # of a box's area: a hand at the border may be mostly beyond it
 Picture = np.ndarray | Tensor | str | Path | Callable
 MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 
@@ -17,30 +19,31 @@ MOST_PIXELS_AT_ONCE = 64_000_000  # of the pictures of one batch: 192 MB
 def corners_of(boxes: Any, count: int) -> Tensor:
     """Boxes (N, 4) as two corners each, (N, 2, 2) float32."""
     try:
-        boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else torch.from_numpy(np.array(boxes, np.float32))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes must be numbers (N, 4), left, top, right, bottom in px, not {boxes!r:.80}") from error
-    boxes = boxes.float()
+        boxes = as_numbers("boxes", boxes).detach().cpu().float()
+    except ValueError:
+        raise ValueError(f"boxes must be numbers (N, 4), left, top, right, bottom in px, not {boxes!r:.80}") from None
     sides = boxes[:, 2:] - boxes[:, :2] if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes.new_zeros(0)
     if len(sides) and not bool(sides.isfinite().all() & boxes.isfinite().all()):
         raise ValueError(f"boxes must be finite, not {boxes.tolist()[:2]}")
     if len(sides) and bool((boxes >= 0).all() and (boxes <= 1).all()):
         raise ValueError(f"boxes must be in px of the pictures, these look like shares of them: {boxes.tolist()[:2]}")
-    if boxes.shape != (count, 4) or not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+    if boxes.shape != (count, 4) or not bool((sides >= 1).all()):
         raise ValueError(
             f"boxes must be ({count}, 4), one per picture, each left, top, right, bottom in px with "
-            f"left < right and top < bottom, not {tuple(boxes.shape)} {boxes.tolist()!r:.80}"
+            f"left < right and top < bottom by 1 px or more, not {tuple(boxes.shape)} {boxes.tolist()!r:.80}"
         )
     return boxes.reshape(count, 2, 2)
 
 
 def check_inside(corners: Tensor, pictures: Sequence[np.ndarray], factors: Tensor) -> None:
-    """ValueError for a box that has nothing of its picture in it."""
+    """ValueError for a box that has little of its picture in it, or nothing."""
     for box, picture, factor in zip(corners, pictures, factors, strict=True):
         size = torch.tensor(picture.shape[1::-1]) * factor
-        if not bool((box[0] < size).all() and (box[1] > 0).all()):
+        inside = (box[1].minimum(size) - box[0].clamp(min=0)).clamp(min=0)
+        if not inside.prod() >= LEAST_INSIDE * (box[1] - box[0]).prod():
             width, height = size.round().int().tolist()
-            raise ValueError(f"the box {box.flatten().tolist()} lies outside of its picture, {width}×{height} px")
+            sides = f"{width}×{height} px"
+            raise ValueError(f"most of the box {box.flatten().tolist()} lies outside of its picture, {sides}")
 
 
 def entries_of(images: Any) -> list[Any]:

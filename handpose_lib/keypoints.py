@@ -7,6 +7,7 @@ top left pixel covers -0.5 <= x, y < 0.5, and resizing an image by s maps u to (
           |  px 0  |  px 1  |  px 2  |        centres at 0, 1, 2
 """
 
+import torch
 from torch import Tensor
 
 KEYPOINT_NAMES: tuple[str, ...] = (
@@ -51,6 +52,22 @@ def hand_direction(keypoints: Tensor) -> Tensor:
         raise ValueError(f"keypoints must be (..., 21, 2), those of hands, not {tuple(keypoints.shape)}")
     knuckles = [finger[0] for finger in list(FINGERS.values())[1:]]
     return keypoints[..., knuckles, :].mean(-2) - keypoints[..., 0, :]
+
+
+def look_like_shares(keypoints: Tensor) -> bool:
+    """Whether keypoints (..., 2) are shares of a picture and not px: all within 1 of its corner, and not in one place.
+
+    Shares are from 0 to 1 or, about the middle, from -1 to 1. Those that are not finite are left out.
+
+    >>> look_like_shares(torch.tensor([[0.2, 0.3], [0.5, 0.9]])), look_like_shares(torch.tensor([[20.0, 3], [50, 9]]))
+    (True, False)
+    """
+    points = keypoints.reshape(-1, 2)
+    if not len(points):
+        return False
+    known = points.isfinite().all(-1, keepdim=True)
+    low, high = points.where(known, torch.inf).amin(0), points.where(known, -torch.inf).amax(0)
+    return bool((low >= -1).all() & (high <= 1).all() & (low < high).any())
 
 
 def with_gaps_filled(keypoints: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from handpose_lib.fields import is_positive
+from handpose_lib.fields import as_numbers, is_positive
 
 # On a CPU the maps go through the formula in pieces of this many pixels per thread, so that the dozen temporaries stay
 # in the processor's cache.
@@ -225,13 +225,13 @@ def adaptive_wing(
     tensor([ 0.1393, 10.2594])
     """
     _check_settings(alpha, omega, epsilon, theta, foreground_weight, reduction)
-    pred, target = torch.as_tensor(pred), torch.as_tensor(target)
+    pred, target = as_numbers("pred", pred, flags=True), as_numbers("target", target, flags=True)
     if pred.shape != target.shape:
         raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
     if target.requires_grad:
         raise ValueError("target requires a gradient, but the loss has one for pred only: pass target.detach()")
     if visible is not None:
-        visible = torch.as_tensor(visible)
+        visible = as_numbers("visible", visible, flags=True)
         if visible.shape != pred.shape[:-2]:
             raise ValueError(f"visible is {tuple(visible.shape)}, maps of {tuple(pred.shape)}: one entry per map")
         if visible.is_floating_point():

@@ -4,17 +4,21 @@ Explained in notebook 07. Every function takes tensors or arrays and computes on
 (N, K) says which keypoints count (None: all); a keypoint that counts must have finite coordinates in `target`.
 """
 
+import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from handpose_lib.fields import is_positive, is_whole
-from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
+from handpose_lib.fields import as_flags, as_numbers, is_positive, is_whole
+from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES, look_like_shares
 from handpose_lib.layout import IMAGE_SIZE
 
 NORMALIZERS = ("bbox", "diagonal", "image")
 CONVENTIONS = ("mmpose", "trapezoid")
+MOST_RESAMPLES = 1_000_000
+FAR_FROM_SHARES = 8.0  # px; a point that far out is in px
 
 
 def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
@@ -28,7 +32,8 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
         (N, K); NaN where not visible, infinite where `pred` is NaN or infinite.
 
     Raises:
-        ValueError: shapes that differ, a visible keypoint whose target is not finite.
+        ValueError: shapes that differ, a visible keypoint whose target is not finite, one in px and the other in
+            shares of the image.
 
     >>> distances([[[3.0, 4.0], [0.0, 1.0]]], torch.zeros(1, 2, 2), visible=[[True, False]])
     tensor([[5., nan]], dtype=torch.float64)
@@ -36,10 +41,7 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
     pred, target = _points("pred", pred), _points("target", target)
     if pred.shape != target.shape:
         raise ValueError(f"pred is {tuple(pred.shape)} but target is {tuple(target.shape)}: they must be equal")
-    visible = torch.ones(pred.shape[:2], dtype=torch.bool) if visible is None else torch.as_tensor(visible).cpu()
-    if visible.dtype != torch.bool and not bool(((visible == 0) | (visible == 1)).all()):
-        raise ValueError("visible must be true or false (1 or 0) for each keypoint")
-    visible = visible.bool()
+    visible = torch.ones(pred.shape[:2], dtype=torch.bool) if visible is None else as_flags("visible", visible).cpu()
     if visible.shape != pred.shape[:2]:
         raise ValueError(
             f"visible is {tuple(visible.shape)}; keypoints {tuple(pred.shape)} need {tuple(pred.shape[:2])}"
@@ -48,6 +50,9 @@ def distances(pred: Any, target: Any, visible: Any = None) -> Tensor:
     if unknown.any():
         hand, keypoint = unknown.nonzero()[0].tolist()
         raise ValueError(f"target of hand {hand}, keypoint {keypoint} is not finite, but it is marked as visible")
+    for name, one, other in (("pred", pred, target), ("target", target, pred)):
+        if look_like_shares(one) and bool((other.abs() > FAR_FROM_SHARES).any()):
+            raise ValueError(f"{name} looks like shares of the image, and the other is in px: give both in px")
     errors = torch.linalg.vector_norm(pred - target, dim=-1)
     errors = torch.where(pred.isfinite().all(-1), errors, torch.inf)
     return torch.where(visible, errors, torch.nan)
@@ -74,6 +79,10 @@ def normalizer_lengths(target: Any, normalizer: str = "bbox", image_size: float 
         raise ValueError(f"unknown normalizer {normalizer!r}; it must be one of {', '.join(NORMALIZERS)}")
     _check_positive(image_size=image_size)
     if normalizer == "image":
+        _refuse_shares(target, f"image_size is {image_size}", image_size)
+        beyond = (target > image_size).any(-1)[target.isfinite().all(-1)]
+        if len(beyond) and beyond.double().mean() > 0.5:
+            raise ValueError(f"image_size is {image_size}, and most keypoints of target lie beyond it: give theirs")
         return torch.full(target.shape[:1], float(image_size), dtype=torch.float64)
     known = target.isfinite().all(-1, keepdim=True)
     sides = torch.where(known, target, -torch.inf).amax(1) - torch.where(known, target, torch.inf).amin(1)  # (N, 2)
@@ -99,7 +108,7 @@ def correct(
             f"threshold is {threshold}, it is a share of the hand's length, from 0 to 1, not px or percent"
         )
     errors = distances(pred, target, visible)
-    return _within(errors, threshold * normalizer_lengths(target, normalizer, image_size)[:, None])
+    return _within(errors, float(threshold) * normalizer_lengths(target, normalizer, image_size)[:, None])
 
 
 def pck(
@@ -152,7 +161,9 @@ def auc(
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}; it must be one of {', '.join(CONVENTIONS)}")
     _check_positive(max_error=max_error)
+    max_error = float(max_error)
     errors = distances(pred, target, visible)
+    _refuse_shares(_points("target", target), f"max_error is {max_error}", max_error)
     if convention == "mmpose":
         # Divided first, and i/20 not a sum of steps: an error on a threshold then falls as it does in mmpose.
         shares = torch.stack([_within(errors / max_error, i / 20).nanmean(0).nanmean() for i in range(20)])
@@ -173,7 +184,9 @@ def epe(pred: Any, target: Any, visible: Any = None) -> Tensor:
         (K,), the mean over the hands that show the keypoint; NaN for one that none shows, infinite for one with a
         prediction that is NaN or infinite.
     """
-    return distances(pred, target, visible).nanmean(0)
+    errors = distances(pred, target, visible)
+    _refuse_shares(_points("target", target), "errors are in px")
+    return errors.nanmean(0)
 
 
 def swapped(pred: Any, target: Any, visible: Any = None) -> Tensor:
@@ -232,7 +245,7 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
     Args:
         values: (N, ...), one row per image; NaN entries are left out. What `distances` or `correct` return, say, or
             the difference of two models' on the same images.
-        groups: (N,) the hand of each image, any integers; None: each image is a hand of its own.
+        groups: (N,) the hand of each image, any integers or names; None: each image is a hand of its own.
         resamples: how often to draw.
         seed: of the generator; the same seed, the same draws.
 
@@ -243,18 +256,17 @@ def bootstrap_means(values: Any, groups: Any = None, resamples: int = 1000, seed
         ValueError: groups of another length than values, nothing to draw from, infinite values.
     """
     values = _double(values)
-    if not is_whole(resamples):
-        raise ValueError(f"resamples is {resamples}, it must be a whole number of at least 1")
+    if not is_whole(resamples) or resamples > MOST_RESAMPLES:
+        raise ValueError(f"resamples is {resamples}, it must be a whole number from 1 to {MOST_RESAMPLES:,}")
     if not is_whole(seed, least=-(2**63)):
         raise ValueError(f"seed is {seed!r}, it must be a whole number")
-    hands = torch.arange(len(values)) if groups is None else torch.as_tensor(groups).cpu()
-    if len(values) == 0 or hands.shape != values.shape[:1]:
+    if values.dim() == 0 or len(values) == 0:
+        raise ValueError(f"values is {tuple(values.shape)}, it must have a row for each image: (N, ...)")
+    hands = torch.arange(len(values)) if groups is None else _numbered(groups)
+    if hands.shape != values.shape[:1]:
         raise ValueError(f"groups is {tuple(hands.shape)}; it must hold one hand for each row of {tuple(values.shape)}")
-    if hands.is_floating_point() and not bool((hands == hands.floor()).all()):
-        raise ValueError("groups must be whole numbers, one for each hand, and some of these are not")
     if values.isinf().any():
         raise ValueError("values holds infinite entries, whose mean means nothing: leave them out as NaN, or clip them")
-    hands = hands.unique(return_inverse=True)[1]
     count = int(hands.max()) + 1
     known = ~values.isnan()
     flat = torch.stack([torch.where(known, values, 0), known.double()], dim=1).flatten(1)
@@ -290,13 +302,18 @@ def bootstrap_interval(
     return low, high
 
 
-def _double(values: Any) -> Tensor:
+def _numbered(groups: Any) -> Tensor:
+    """The number (N,) of each image's group, of whole numbers or names."""
+    names = groups.detach().cpu().numpy() if isinstance(groups, Tensor) else np.asarray(groups)
+    whole = names.dtype.kind in "biuU" or (names.dtype.kind == "f" and bool((names == np.floor(names)).all()))
+    if not whole:
+        raise ValueError("groups must be whole numbers or names, one for each hand, and some of these are not")
+    return torch.from_numpy(np.unique(names, return_inverse=True)[1]).reshape(names.shape)
+
+
+def _double(values: Any, name: str = "values", flags: bool = True) -> Tensor:
     """To float64 on the CPU: the only device that has it everywhere, and the numbers are few."""
-    try:
-        values = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"these are no numbers: {values!r:.60}: give a tensor, an array or lists of them") from error
-    return values.detach().cpu().double()
+    return as_numbers(name, values, flags, lists=torch.float64).detach().cpu().double()
 
 
 def _check_positive(**values: float) -> None:
@@ -306,12 +323,16 @@ def _check_positive(**values: float) -> None:
 
 
 def _points(name: str, given: Any) -> Tensor:
-    points = _double(given)
-    if isinstance(given, Tensor) and (given.dtype == torch.bool or given.is_complex()):
-        raise ValueError(f"{name} is {given.dtype}, it must be numbers of pixels")
+    points = _double(given, name, flags=False)
     if points.dim() != 3 or points.shape[-1] != 2:
         raise ValueError(f"{name} must be (N, K, 2), not {tuple(points.shape)}")
     return points
+
+
+def _refuse_shares(target: Tensor, what: str, length: float = math.inf) -> None:
+    """ValueError for a target in shares of the image where a length that goes with it is in px."""
+    if length > 1 and look_like_shares(target):
+        raise ValueError(f"target looks like shares of the image, and {what}: give keypoints in px")
 
 
 def _within(errors: Tensor, bound: Tensor | float, inclusive: bool = False) -> Tensor:

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated
 from handpose_lib.devices import half_precision, pick_device
-from handpose_lib.fields import is_whole
-from handpose_lib.framing import Framing, crop_matrices, cut, inverse, warp_keypoints
+from handpose_lib.fields import as_numbers, is_whole
+from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
-from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.keypoints import KEYPOINT_NAMES, look_like_shares
 from handpose_lib.pictures import as_array, picture_files, read_picture
 from handpose_lib.storage import bundled_file
 from handpose_lib.track import LOST, HandTracker, TrackedHand
-from handpose_lib.unet import evaluating, fuse_batch_norm
+from handpose_lib.unet import check_heatmaps, evaluating, fuse_batch_norm
 from handpose_lib.weights import load_model
 
 __all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files", "points_on_input", "read_picture"]
@@ -170,6 +170,8 @@ class HandPosePredictor:
     def search(self, picture: Picture, box: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
         """The hand anywhere in one picture, or in a box: keypoints (21, 2) in px and confidence (21,), on the CPU."""
         keypoints, confidence = self(picture, None if box is None else [box])
+        if len(keypoints) != 1:
+            raise ValueError(f"a search is for one picture, not {len(keypoints)}: call the predictor with a list")
         return keypoints[0], confidence[0]
 
     def follow(self, picture: Picture, keypoints: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +185,11 @@ class HandPosePredictor:
             keypoints (21, 2) in px of the picture and confidence (21,), on the CPU.
         """
         pixels = as_array(picture, "the frame")
-        keypoints = torch.as_tensor(keypoints).float()
+        keypoints = as_points(keypoints).float()
         if keypoints.shape != (len(KEYPOINT_NAMES), 2):
             raise ValueError(f"keypoints must be (21, 2), where the hand was, not {tuple(keypoints.shape)}")
+        if look_like_shares(keypoints):
+            raise ValueError("keypoints look like shares of the picture: give them in px, where the hand was")
         if self.framing.crop:
             view = self.framing.around(keypoints[None], SMALLEST_BOX)
         else:
@@ -200,6 +204,8 @@ class HandPosePredictor:
             frames: pictures in the order of time, or pairs of a picture and its time in seconds.
             options: those of `HandTracker`; for two hands see `HandsTracker`.
         """
+        if isinstance(frames, str | Path) or getattr(frames, "ndim", 4) != 4:
+            raise ValueError("frames is one picture or path: give a list of pictures, or video.read_video(path)")
         tracker = HandTracker(self, **options)
         for frame in frames:
             yield tracker(*frame) if isinstance(frame, tuple) else tracker(frame)
@@ -261,15 +267,20 @@ class HandPosePredictor:
             mirrored: whether the mirror images are looked at as well; None: as the predictor was told.
         """
         mirrored = self.mirrored if mirrored is None else mirrored
+        pictures = [as_array(picture, f"picture {number}") for number, picture in enumerate(pictures)]
+        views = as_numbers("views", views).double()
+        back = inverse(views)
+        if not pictures or views.shape != (len(pictures), 2, 3):
+            raise ValueError(f"views must be (N, 2, 3), one per picture, not {tuple(views.shape)} for {len(pictures)}")
         keypoints, confidence = [], []
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)
-            matrices = views[part].double()
-            crops = [cut(p, m.numpy(), self.framing.image_size) for p, m in zip(pictures[part], matrices, strict=True)]
+            pairs = zip(pictures[part], views[part].numpy(), strict=True)
+            crops = [cut(picture, view, self.framing.image_size) for picture, view in pairs]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(batch.float() / 255), mirrored)
             found, peak = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
-            keypoints.append(warp_keypoints(found.cpu().double(), inverse(matrices)).float())
+            keypoints.append(warp_keypoints(found.cpu().double(), back[part]).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
 
@@ -280,7 +291,7 @@ class HandPosePredictor:
         for flipped in (False, True) if mirrored else (False,):
             view = images.flip(-1) if flipped else images
             with evaluating(self._network), torch.autocast(self.device.type, half, enabled=half is not None):
-                seen = self._network(view.contiguous(memory_format=torch.channels_last)).float()
+                seen = check_heatmaps(self._network(view.contiguous(memory_format=torch.channels_last)), len(view))
             total = total + (seen.flip(-1) if flipped else seen)
         return total / (2 if mirrored else 1)
 

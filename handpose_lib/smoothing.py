@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from handpose_lib.fields import is_positive
+from handpose_lib.fields import as_numbers, is_number, is_positive
 
 # Chosen on rendered films of 300 frames: jitter falls to 0.38 of what it is without the filter, and the answers come
 # 46 ms late. `benchmarks/tracking.py` measures both; `figures/tracking.json` has its figures.
@@ -66,10 +66,11 @@ class OneEuro:
             ValueError: a time that is not later than the one before, keypoints of another shape, a negative length, or
                 anything that is NaN or infinite: it would stay in all later answers.
         """
-        keypoints = torch.as_tensor(keypoints)
+        keypoints = as_numbers("keypoints", keypoints)
+        keypoints = keypoints if keypoints.is_floating_point() else keypoints.float()
         if keypoints.dim() != 2 or keypoints.shape[1] != 2:
             raise ValueError(f"keypoints must be (K, 2), those of one hand, not {tuple(keypoints.shape)}")
-        if not (bool(keypoints.isfinite().all()) and math.isfinite(time) and math.isfinite(length)):
+        if not (bool(keypoints.isfinite().all()) and is_number(time) and is_number(length)):
             raise ValueError(f"keypoints, time ({time}) and length ({length}) must be finite: leave such a frame out")
         if length < 0:
             raise ValueError(f"length is {length}, it is that of a hand in px: it must not be negative")
@@ -97,12 +98,19 @@ def _share(cutoff: Tensor | float, step: float) -> Tensor | float:
     return 1 - 1 / (1 + 2 * math.pi * cutoff * step)
 
 
-def _check_films(found: Tensor, truth: Tensor, fewest: int = 2) -> None:
+def _films(found: Tensor, truth: Tensor, fewest: int = 2) -> tuple[Tensor, Tensor]:
+    """Both as float64; ValueError where they are no two films of the same keypoints, or hold what is no place."""
+    found, truth = (as_numbers(name, film).double() for name, film in (("found", found), ("truth", truth)))
     if found.shape != truth.shape or found.ndim != 3 or len(found) < fewest:
         raise ValueError(
             f"found and truth must both be (T, K, 2) with T of at least {fewest}, not {tuple(found.shape)} and "
             f"{tuple(truth.shape)}"
         )
+    for name, film in (("found", found), ("truth", truth)):
+        if not bool(film.isfinite().all()):
+            frame = int((~film.isfinite()).flatten(1).any(1).float().argmax())
+            raise ValueError(f"{name} holds NaN or infinity in frame {frame}: leave out frames without a hand")
+    return found, truth
 
 
 def jitter(found: Tensor, truth: Tensor) -> float:
@@ -118,7 +126,7 @@ def jitter(found: Tensor, truth: Tensor) -> float:
     Raises:
         ValueError: shapes that differ, or fewer than three frames.
     """
-    _check_films(found, truth, fewest=3)
+    found, truth = _films(found, truth, fewest=3)
     error = found - truth
     return float((error[1:-1] - (error[:-2] + error[2:]) / 2).norm(dim=-1).mean())
 
@@ -134,8 +142,9 @@ def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> fl
     Raises:
         ValueError: shapes that differ, fewer than two frames, times that do not rise evenly.
     """
-    _check_films(found, truth)
-    steps = times.double().diff()
+    found, truth = _films(found, truth)
+    times = as_numbers("times", times, lists=torch.float64).double()
+    steps = times.diff()
     if (
         len(times) != len(found)
         or not bool((steps > 0).all())

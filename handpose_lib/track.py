@@ -9,7 +9,6 @@ answer, moved on as the hand moved before, is enough, until the network is no lo
 the whole frame is searched again.
 """
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -68,6 +67,8 @@ class HandTracker:
             raise ValueError(f"threshold is {threshold}, it must be at least 0 and below 1")
         if isinstance(smoothing, type) or (smoothing is not None and not hasattr(smoothing, "reset")):
             raise ValueError(f"smoothing is {smoothing!r}, it must be a filter such as OneEuro(), or None")
+        if not (hasattr(predictor, "search") and hasattr(predictor, "follow")):
+            raise ValueError(f"predictor is a {type(predictor).__name__}, it must be a HandPosePredictor")
         self.predictor, self.threshold, self.smoothing = predictor, threshold, smoothing
         self.reset()
 
@@ -231,7 +232,8 @@ class Clock:
     def __call__(self, time: float | None) -> float:
         if time is None:
             time = 0.0 if self._last is None else self._last + FRAME_SECONDS
-        if not math.isfinite(time):
+        time = time.item() if isinstance(time, Tensor) and time.numel() == 1 else time
+        if not is_number(time):
             raise ValueError(f"the time of a frame is {time}, it must be a number of seconds")
         if self._last is not None and not time > self._last:
             raise ValueError(

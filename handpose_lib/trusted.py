@@ -74,6 +74,8 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
     Raises:
         ValueError: it can't be meant.
     """
+    if "checksum" in header and "framing" not in header:
+        raise ValueError("framing is missing")
     values = header.get("framing", header)
     if not isinstance(values, Mapping):
         raise ValueError(f"framing is {values!r}, it must be an object")

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing
+from handpose_lib.keypoints import KEYPOINT_NAMES
 
 MOST_CHANNELS = 16_384  # of the coarsest level: its weights alone would take 20 GB
 HIGHEST = 16.0  # of a normalised image: `normalize` ends at 2, noise on it hardly reaches 10
@@ -119,6 +120,17 @@ def check_images(images: Tensor, multiple: int, poolings: int) -> None:
             f"images have values up to {float(images.detach().amax()):.3g}: give normalize(images / 255), see "
             "handpose_lib.augment"
         )
+
+
+def check_heatmaps(heatmaps: Tensor, count: int) -> Tensor:
+    """A network's answer to `count` images, in float32; ValueError where it is none of hands, (B, 21, H, W)."""
+    shape = tuple(heatmaps.shape) if isinstance(heatmaps, Tensor) else f"a {type(heatmaps).__name__}"
+    if not isinstance(heatmaps, Tensor) or heatmaps.ndim != 4 or shape[:2] != (count, len(KEYPOINT_NAMES)):
+        raise ValueError(
+            f"the network's answer is {shape}, it must be heatmaps ({count}, {len(KEYPOINT_NAMES)}, H, W), one per "
+            "image and keypoint"
+        )
+    return heatmaps.float()
 
 
 @contextmanager

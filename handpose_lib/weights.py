@@ -12,12 +12,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from handpose_lib.augment import Augmentation
+from handpose_lib.devices import pick_device
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
+from handpose_lib.storage import make_folder, refuse_target
 from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 from handpose_lib.unet import UNet2DHandPose
 
+HALF_HIGHEST = torch.finfo(torch.float16).max
 LARGEST_WEIGHT = 1000.0  # of a calibration; fitted ones are below 20
 NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
 
@@ -41,7 +44,16 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
         half: store 16 bits per weight: half the size, no difference that a score shows. `load_model` makes float32
             again.
         metadata: further JSON values for the header.
+
+    Raises:
+        ValueError: another network, weights that 16 bits can't hold, metadata that is no JSON or takes a name of the
+            header's own.
+        OSError: a file can't be written there.
     """
+    if not isinstance(half, bool):
+        raise ValueError(f"half is {half!r}, it must be true or false")
+    refuse_target(path)
+    make_folder(Path(path).absolute().parent)
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model and prefixes its keys
     if type(model) not in NETWORKS.values():
         raise ValueError(f"model is a {type(model).__name__}, only {' and '.join(NETWORKS)} can be saved")
@@ -51,10 +63,18 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
         header["calibration"] = list(calibration)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
+        if any(bool((tensor.abs() > HALF_HIGHEST)[tensor.isfinite()].any()) for tensor in tensors.values()):
+            raise ValueError("a weight is beyond what 16 bits hold (65,504): save it with half=False")
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header["checksum"] = checksum_of(tensors)
+    if taken := header.keys() & metadata.keys():
+        raise ValueError(f"{min(taken)} says what network the file holds: give it another name in the header")
+    try:
+        about = json.dumps(header | metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"what goes into the header must be plain JSON values ({error})") from error
     # `save_file` would write to a file of its own first, which stays when the process is killed.
-    Path(path).write_bytes(save(tensors, {"handpose": json.dumps(header | metadata)}))
+    Path(path).write_bytes(save(tensors, {"handpose": about}))
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -75,7 +95,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
         model = _network(header, tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights written by save_model ({error}): train again") from error
-    return model.eval().to(device), header
+    return model.eval().to(pick_device(device)), header
 
 
 def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -> None:

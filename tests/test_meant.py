@@ -6,6 +6,8 @@ Each case is something that was once taken without a word, and gave an answer th
 import json
 import math
 import os
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from test_keypoint_folder import write_json
+from torch.utils.data import Subset
 from trees import make_tree
 
 from handpose_lib import answers, cli, metrics, plots
@@ -21,9 +24,9 @@ from handpose_lib.augment import Augmentation
 from handpose_lib.calibration import calibrated, fit_calibration, reliability
 from handpose_lib.course.choices import choose, recall
 from handpose_lib.course.session import start
-from handpose_lib.evaluate import evaluate, make_report
+from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.export import export_onnx
-from handpose_lib.framing import Framing, warp_images
+from handpose_lib.framing import Framing, crop_matrices, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import FreiHAND, project
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
 from handpose_lib.inputs import corners_of
@@ -31,7 +34,7 @@ from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import find_labels, read_labels
 from handpose_lib.losses import adaptive_wing, adaptive_wing_constants
 from handpose_lib.pictures import is_drawing, picture_size, read_picture
-from handpose_lib.predict import HandPosePredictor
+from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.settings import TrainSettings
 from handpose_lib.smoothing import OneEuro, jitter, lag
 from handpose_lib.stacked import StackedUNet
@@ -48,6 +51,20 @@ MAPS = torch.rand(1, 21, 4, 4)
 CAMERA = torch.tensor([[500.0, 0, 112], [0, 500, 112], [0, 0, 1]])
 SPACE = torch.rand(21, 3) + 0.5
 NETWORK = UNet2DHandPose(4, 2, framing=Framing(32)).eval()
+PREDICTOR = HandPosePredictor(NETWORK)
+PICTURE = np.zeros((40, 50, 3), np.uint8)
+
+
+class Answering(UNet2DHandPose):
+    """A network whose answer is something else than heatmaps of a hand."""
+
+    def __init__(self, change):
+        super().__init__(4, 2, framing=Framing(32))
+        self.change = change
+
+    def forward(self, images):
+        return self.change(super().forward(images))
+
 
 ARGUMENTS = {
     "a threshold in percent": (lambda: metrics.pck(HANDS, OTHER, threshold=20), "threshold is 20, it is a share"),
@@ -94,7 +111,7 @@ ARGUMENTS = {
     "maps without pixels": (lambda: render_heatmaps(HANDS, (0, 8)), "size must be"),
     "a width that is true": (lambda: render_heatmaps(HANDS, (8, 8), True), "sigma must be positive, not True"),
     "memory of another shape": (
-        lambda: render_heatmaps(HANDS, (8, 8), out=torch.zeros(4, 21, 8, 9)), r"out is \(4, 21, 8, 9\), these heatmaps"
+        lambda: render_heatmaps(HANDS, (8, 8), out=torch.zeros(4, 21, 8, 9)), r"out is \(4, 21, 8, 9\) torch.float32"
     ),
     "a window of half pixels": (lambda: local_peak(MAPS, window=3.5), "window must be odd"),
     "half a round": (lambda: local_peak(MAPS, rounds=2.5), "rounds is 2.5"),
@@ -140,8 +157,85 @@ ARGUMENTS = {
     "one number for a box": (lambda: corners_of(5, 1), r"boxes must be \(1, 4\)"),
     "the class of a filter": (lambda: HandTracker(None, smoothing=OneEuro), "smoothing is <class .*such as OneEuro"),
     "a threshold as text": (lambda: HandTracker(None, "0.5"), "threshold is 0.5, it must be at least 0"),
-    "text for numbers": (lambda: metrics.epe("abc", OTHER), "these are no numbers: 'abc'"),
-    "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "these are no numbers: None"),
+    "a threshold that is numpy's true": (lambda: metrics.pck(HANDS, OTHER, np.bool_(True)), "threshold is True"),
+    "shares of the image and an error in px": (lambda: metrics.epe(HANDS / 224, OTHER / 224), "target looks like"),
+    "shares of the image and a length in px": (
+        lambda: metrics.pck(HANDS / 224, OTHER / 224, normalizer="image"), "shares of the image, and image_size is 224"
+    ),
+    "shares of the image and an area up to 30 px": (
+        lambda: metrics.auc(HANDS / 224, OTHER / 224), "shares of the image, and max_error is 30.0"
+    ),
+    "predictions in shares": (lambda: metrics.pck(HANDS / 224, OTHER), "pred looks like shares of the image, and the"),
+    "predictions in shares about the middle": (lambda: metrics.epe(HANDS / 112 - 1, OTHER), "pred looks like shares"),
+    "targets in shares": (lambda: metrics.pck(HANDS, OTHER / 224), "target looks like shares of the image, and the"),
+    "keypoints of a larger image": (
+        lambda: metrics.pck(HANDS * 8, OTHER * 8, normalizer="image"), "most keypoints of target lie beyond it"
+    ),
+    "complex keypoints": (lambda: metrics.epe(HANDS.numpy().astype(complex), OTHER), "pred must be numbers, not"),
+    "true and false for keypoints": (lambda: metrics.epe((HANDS > 80).tolist(), OTHER), "must be numbers, not torch.b"),
+    "keypoints that are masked": (
+        lambda: metrics.epe(np.ma.masked_all((4, 21, 2)), OTHER), "pred must be numbers, not masked"
+    ),
+    "objects for keypoints": (lambda: metrics.epe(HANDS.numpy().astype(object), OTHER), "pred must be numbers"),
+    "objects for visibility": (
+        lambda: metrics.epe(HANDS, OTHER, np.ones((4, 21), object)), "visible must be numbers, not array"
+    ),
+    "more resamples than memory": (lambda: metrics.bootstrap_means(HANDS, resamples=10**9), "from 1 to 1,000,000"),
+    "one number to resample": (lambda: metrics.bootstrap_means(0.5), r"values is \(\), it must have a row for each"),
+    "maps as text": (lambda: decode_heatmaps("abc"), "heatmaps must be numbers, not 'abc'"),
+    "a list of decoders": (lambda: decode_heatmaps(MAPS, ["argmax"]), r"unknown method \['argmax'\]"),
+    "a side for a size": (lambda: render_heatmaps(HANDS, 64), r"size must be \(H, W\) in whole pixels, not 64"),
+    "maps beyond all memory": (lambda: render_heatmaps(HANDS, (10**6, 10**6)), "of 65,536 at most"),
+    "whole numbers to draw into": (
+        lambda: render_heatmaps(HANDS, (8, 8), out=torch.zeros(4, 21, 8, 8).int()), r"torch.int32, these .* fractions"
+    ),
+    "a loss of nothing": (lambda: adaptive_wing(None, MAPS), "pred must be numbers, not None"),
+    "a crop of a share in percent": (lambda: crop_matrices(HANDS, 55, (8, 8)), "share must be above 0 and at most 1"),
+    "a crop without pixels": (lambda: crop_matrices(HANDS, 0.5, (0, 8)), r"a size is \(H, W\), two positive"),
+    "a box of NaN at least": (lambda: Framing(64, 0.5).around(HANDS, math.nan), "smallest above 0, not 0.5 and nan"),
+    "a map of three rows": (lambda: warp_keypoints(HANDS, torch.eye(3)), r"keypoints \(K, 2\), not \(3, 3\) and"),
+    "a map to one place": (lambda: inverse(torch.zeros(2, 3)), "has no way back"),
+    "a map of NaN": (lambda: inverse(torch.full((2, 3), math.nan)), "has no way back"),
+    "the shape of an image for a size": (lambda: on_image(HANDS, (3, 224, 224)), r"a size is \(H, W\), two positive"),
+    "a film in which the hand is lost": (lambda: lag(FILM * math.nan, FILM, torch.arange(9.0)), "found holds NaN"),
+    "a truth in which it is lost": (lambda: jitter(FILM, FILM * math.inf), "truth holds NaN or infinity in frame 0"),
+    "a complex hand in a filter": (lambda: OneEuro()(FILM[0].cfloat(), 0.0, 50.0), "keypoints must be numbers, not"),
+    "a time as text": (lambda: OneEuro()(FILM[0], "0", 50.0), r"time \(0\) and length .* must be finite"),
+    "a frame at a time that is true": (lambda: Clock()(True), "the time of a frame is True"),
+    "a network for a predictor": (lambda: HandTracker(NETWORK), "predictor is a UNet2DHandPose, it must be a HandPose"),
+    "the path of a film": (lambda: list(PREDICTOR.track("film.mp4")), "frames is one picture or path: give a list"),
+    "one frame for a film": (lambda: list(PREDICTOR.track(PICTURE)), "frames is one picture or path: give a list"),
+    "two pictures to search": (lambda: PREDICTOR.search([PICTURE, PICTURE]), "a search is for one picture, not 2"),
+    "a hand in shares to follow": (lambda: PREDICTOR.follow(PICTURE, HANDS[0] / 224), "look like shares"),
+    "nothing to follow": (lambda: PREDICTOR.follow(PICTURE, None), "keypoints must be numbers, not None"),
+    "one view of two pictures": (
+        lambda: PREDICTOR.look([PICTURE] * 2, torch.eye(2, 3)[None]), r"views must be .*, not \(1, 2, 3\) for 2"
+    ),
+    "a view of one place": (lambda: PREDICTOR.look([PICTURE], torch.zeros(1, 2, 3)), "has no way back"),
+    "a look at a grey picture": (
+        lambda: PREDICTOR.look([PICTURE[..., 0]], torch.eye(2, 3)[None]), r"picture 0 has the shape \(40, 50\)"
+    ),
+    "a box of a thousandth of a pixel": (
+        lambda: corners_of([[9, 9, 9.001, 9.001]], 1), "left < right and top < bottom by 1 px or more"
+    ),
+    "a box as text": (lambda: corners_of([["1", "2", "30", "40"]], 1), "boxes must be numbers"),
+    "a complex box": (lambda: corners_of(torch.ones(1, 4).cfloat(), 1), "boxes must be numbers"),
+    "a box far larger than its picture": (
+        lambda: PREDICTOR(PICTURE, [[-1e7, -1e7, 1e7, 1e7]]), "most of the box .* lies outside of its picture, 50×40 px"
+    ),
+    "a network that answers with a tuple": (
+        lambda: HandPosePredictor(Answering(lambda maps: (maps,)))(PICTURE), "the network's answer is a tuple, it must"
+    ),
+    "a network that answers with 5 maps": (
+        lambda: HandPosePredictor(Answering(lambda maps: maps[:, :5]))(PICTURE), r"answer is \(1, 5, 32, 32\), it must"
+    ),
+    "half as a word": (lambda: save_model(NETWORK, "no.st", half="no"), "half is 'no', it must be true or false"),
+    "a header's own name": (lambda: save_model(NETWORK, "no.st", width=8), "width says what network the file holds"),
+    "a tensor in a header": (lambda: save_model(NETWORK, "no.st", score=torch.ones(1)), "must be plain JSON values"),
+    "NaN in a header": (lambda: save_model(NETWORK, "no.st", score=math.nan), "must be plain JSON values"),
+    "weights on a device of no name": (lambda: load_model(bundled_weights(), "gpu"), "device 'gpu' can't be used"),
+    "text for numbers": (lambda: metrics.epe("abc", OTHER), "pred must be numbers, not 'abc': give a tensor"),
+    "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "pred must be numbers, not None"),
     "a level as text": (lambda: metrics.bootstrap_interval(HANDS, level="0.9"), "level is 0.9, it must be a share"),
     "half a seed": (lambda: metrics.bootstrap_means(HANDS, seed=1.5), "seed is 1.5, it must be a whole number"),
     "visible maps as counts": (
@@ -186,6 +280,29 @@ def test_keypoints_of_another_number_do_not_go_into_a_filter_of_a_hand():
         smooth(FILM[0, :1], 1.0, 50.0)
 
 
+def test_what_is_meant_is_taken_in_any_form():
+    """Names of groups, fractions, arrays on their side or of the other byte order, times as tensors."""
+    names = metrics.bootstrap_means(HANDS, ["anna", "ben", "anna", "ben"], 50)
+    assert torch.equal(names, metrics.bootstrap_means(HANDS, [0, 1, 0, 1], 50))
+    assert torch.equal(metrics.pck(HANDS, OTHER, Fraction(1, 5)), metrics.pck(HANDS, OTHER, 0.2))
+    assert torch.equal(metrics.pck(HANDS / 224, OTHER / 224), metrics.pck(HANDS, OTHER)), "which needs no px"
+    for same in (HANDS.numpy()[:, :, ::-1], HANDS.flip(-1).numpy().astype(">f4"), list(HANDS.flip(-1))):
+        assert torch.equal(metrics.epe(same, OTHER), metrics.epe(HANDS.flip(-1), OTHER))
+    assert jitter(FILM.numpy(), FILM.tolist()) < 1e-6 and Clock()(torch.tensor(0.5)) == 0.5
+    assert torch.equal(Framing(64, 0.5, True).around(HANDS.int()), Framing(64, 0.5, True).around(HANDS.int().float()))
+
+
+def test_a_weight_beyond_16_bits_is_not_saved_as_infinite(tmp_path: Path):
+    network = UNet2DHandPose(4, 2)
+    network.head.weight.data.fill_(1e6)
+    with pytest.raises(ValueError, match=r"beyond what 16 bits hold \(65,504\): save it with half=False"):
+        save_model(network, tmp_path / "w.safetensors", half=True)
+    save_model(network, tmp_path / "new" / "w.safetensors")
+    assert load_model(tmp_path / "new" / "w.safetensors")[0].head.weight.max() == 1e6
+    with pytest.raises(OSError, match="new is a folder, and a file is to be written there"):
+        save_model(network, tmp_path / "new")
+
+
 def test_numbers_of_numpy_are_numbers():
     framing = Framing(np.int64(64), np.float32(0.5), np.bool_(True))
     assert framing == Framing(64, 0.5, True) and json.dumps(framing.to_json()) and type(framing.image_size) is int
@@ -219,8 +336,17 @@ def test_an_argument_that_cannot_be_meant_is_refused(case: str):
 
 def test_predictions_in_shares_and_confidence_in_percent_are_refused(tiny_val: FreiHAND):
     truth = torch.from_numpy(tiny_val.keypoints)
-    with pytest.raises(ValueError, match="predictions look like shares of the image: give them in px"):
-        make_report(tiny_val, truth / 224)
+    for shares in (truth / 224, truth / 112 - 1):
+        with pytest.raises(ValueError, match="predictions look like shares of the image: give them in px"):
+            make_report(tiny_val, shares)
+    with pytest.raises(ValueError, match="boxes is 'true': choose one of found, truth or none"):
+        make_report(tiny_val, truth, boxes="true")
+    for dataset, named in (("hands", "'hands'"), ([tiny_val], "a list"), (Subset(tiny_val, [0]), "a Subset")):
+        for score in (lambda given: make_report(given, truth), partial(evaluate, NETWORK), mean_hand):
+            with pytest.raises(ValueError, match=f"dataset is {named}: open one with open_data"):
+                score(dataset)
+    with pytest.raises(ValueError, match=r"model is <class .*, it must be a network"):
+        evaluate(UNet2DHandPose, tiny_val)
     for confidence in (torch.full(truth.shape[:2], 85.0), torch.full(truth.shape[:2], math.nan)):
         with pytest.raises(ValueError, match="confidence must be from 0 to 1"):
             make_report(tiny_val, truth, confidence)

@@ -131,6 +131,7 @@ def with_header(path, **changes):
     outer = json.loads(raw[8 : 8 + length])
     inner = json.loads(outer["__metadata__"]["handpose"])
     inner |= inner.pop("framing")  # as older files have it
+    del inner["checksum"]
     inner = {name: value for name, value in (inner | changes).items() if value != "left out"}
     outer["__metadata__"] = {"handpose": json.dumps(inner)}
     text = json.dumps(outer).encode()
