@@ -38,6 +38,10 @@ KINDS: tuple[tuple[str, str, str, str], ...] = (
         "refused in one sentence",
     ),
     (
+        "files of others where results go, links, gaps, odd names, closed streams, signals", "test_meant_files.py", "",
+        "kept, read, or refused in one sentence",
+    ),
+    (
         "writers that are killed at seeded moments of a write", "test_kills.py", "",
         "the old file or the new one; the next run works and cleans up",
     ),

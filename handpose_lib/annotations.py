@@ -11,6 +11,7 @@ import torch
 
 from handpose_lib.cache import cached_arrays, fingerprint
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.reading import named_errors, refuse_special
 from handpose_lib.storage import derived_folder
 
 FARTHEST = 1e6  # px; focal lengths and projections beyond it can't be meant
@@ -67,6 +68,7 @@ def load_annotations(root: Path, part: str) -> dict[str, np.ndarray]:
 
 def _annotation_files(root: Path, part: str) -> dict[str, Path]:
     """The JSON files by name, optional ones only where they are there."""
+    refuse_special(root)
     if root.is_file():
         raise ValueError(f"{root} is a file: give the folder of a data set in FreiHAND's layout")
     if not root.is_dir():
@@ -141,7 +143,8 @@ def _read_numbers(path: Path, shape: tuple[int, ...], flags: bool = False) -> np
     """
     expected = "×".join(map(str, shape))
     try:
-        text = path.read_text(encoding="utf-8")
+        with named_errors(path):
+            text = path.read_text(encoding="utf-8")
         entries = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, character {error.pos:,} of {len(error.doc):,}"

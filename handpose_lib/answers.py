@@ -6,6 +6,8 @@ the skeleton drawn in.
 
 import csv
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,13 @@ from handpose_lib.inputs import MOST_PIXELS_AT_ONCE
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import HandPosePredictor
+from handpose_lib.reading import sentence_of
 from handpose_lib.storage import atomic_path, check_target, make_folder, remove_leftovers
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 
 DRAWN = 800  # px; a drawing shows no more
+ANSWERS = "keypoints.json"  # on pictures; labels have this name too
+LONGEST_NAME = 150  # bytes of a name that answers are called by; a disk takes 255, and temporary files have more
 FILM = "_hands"  # ends the name of a film with the skeleton drawn in
 
 
@@ -64,9 +69,13 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
 
     Returns:
         How many pictures were answered, and what is wrong with the others.
+
+    Raises:
+        ValueError: `out` has a keypoints.json that is no answer, such as labels.
     """
     make_folder(out)
-    check_target(out / "keypoints.json")
+    check_target(out / ANSWERS)
+    _refuse_foreign(out / ANSWERS)
     remove_leftovers(out)
     plots.use_style()
     found: dict[str, dict] = {}
@@ -77,7 +86,7 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
         raise KeyboardInterrupt(f"stopped: {len(found)} of {len(files)} pictures are done, see {out}") from None
     finally:
         if found:  # answers of an earlier run are not replaced by none
-            with atomic_path(out / "keypoints.json") as temporary:
+            with atomic_path(out / ANSWERS) as temporary:
                 temporary.write_text(json.dumps(found, indent=1))
     return len(found), failures
 
@@ -91,13 +100,13 @@ def _answer(
         try:
             waiting[file] = read_reduced(file)
         except (OSError, ValueError) as error:
-            failures.append(str(error))
+            failures.append(sentence_of(error))
         pixels = sum(picture.shape[0] * picture.shape[1] for picture, _ in waiting.values())
         if number < len(files) and len(waiting) < predictor.batch_size and pixels < MOST_PIXELS_AT_ONCE:
             continue
         answers = predictor([picture for picture, _ in waiting.values()]) if waiting else ((), ())
         for (name, (picture, factors)), keypoints, confidence in zip(waiting.items(), *answers, strict=True):
-            drawing = out / f"{len(found):04d}_{name.stem}.png"
+            drawing = _free_drawing(out, f"{len(found):04d}_{_short(name.stem)}")
             own = (keypoints + 0.5) * torch.tensor(factors) - 0.5 if factors != (1.0, 1.0) else keypoints
             found[str(name)] = {
                 "keypoints": own.numpy().round(2).tolist(),
@@ -107,7 +116,7 @@ def _answer(
                 title = f"{name.name}, confidence {confidence.mean():.2f}"
                 _draw(picture, keypoints, title, drawing)
             except OSError as error:
-                failures.append(f"the drawing of {name} ({error})")
+                failures.append(f"the drawing of {name} ({sentence_of(error)})")
         waiting = {}
 
 
@@ -121,8 +130,10 @@ def _draw(picture: np.ndarray, keypoints: Tensor, title: str, path: Path) -> Non
         keypoints = (keypoints + 0.5) * shares - 0.5
     figure, ax = plt.subplots(figsize=(6, 6))
     try:
-        plots.draw_hand(picture, keypoints, ax, title)
-        plots.save(figure, path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # letters of a file's name that the font does not have
+            plots.draw_hand(picture, keypoints, ax, title)
+            plots.save(figure, path)
     finally:
         plt.close(figure)
 
@@ -149,7 +160,7 @@ def answer_video(
     """
     tracker.reset()
     facts = video.video_facts(file)
-    name = _free_name(out, file)
+    name = _free_name(out, file, ending)
     for kind in (".json", ".csv"):
         check_target(out / f"{name}{kind}")
     rows: list[dict[str, Any]] = []
@@ -190,17 +201,45 @@ def _write_numbers(
     _write_table(rows, path.with_suffix(".csv"))
 
 
-def _free_name(out: Path, file: Path) -> str:
-    """A name for the answers on a video: its own, with a number where another video's answers have that."""
+def _refuse_foreign(path: Path) -> None:
+    """ValueError where a file is there that `answer_files` did not write: nothing but its own answers are replaced."""
+    content = _json_at(path)
+    mine = isinstance(content, dict) and all(isinstance(one, dict) and "confidence" in one for one in content.values())
+    if path.is_file() and path.stat().st_size and not mine:
+        raise ValueError(f"{path} is no answer of `handpose predict` and would be replaced: give another --out")
+
+
+def _json_at(path: Path) -> Any:
+    """What a JSON file holds; None where it is not there, or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _free_name(out: Path, file: Path, ending: str) -> str:
+    """A name for the answers on a video: its own, with a number where that is of other files or another video."""
     for number in range(1, 10_000):
-        name = file.stem if number == 1 else f"{file.stem}_{number}"
-        try:
-            theirs = json.loads((out / f"{name}.json").read_text())["video"]
-        except (OSError, ValueError, KeyError, TypeError):
+        name = _short(file.stem) if number == 1 else f"{_short(file.stem)}_{number}"
+        theirs = _json_at(out / f"{name}.json")
+        if isinstance(theirs, dict) and "frames" in theirs and theirs.get("video") == str(file):
             return name
-        if theirs == str(file):
+        taken = (out / f"{name}.json", out / f"{name}.csv", out / f"{name}{FILM}{ending}")
+        if f"{name}.json" != ANSWERS and not any(path.exists() for path in taken):
             return name
     raise ValueError(f"{out} holds too many answers on videos called {file.stem}: give another --out")
+
+
+def _free_drawing(out: Path, name: str) -> Path:
+    """A path for a drawing at which nothing is, or an earlier drawing."""
+    paths = (out / f"{name}{number}.png" for number in ("", *(f"_{n}" for n in range(2, 10_000))))
+    return next(path for path in paths if not path.exists() or pictures.is_drawing(path))
+
+
+def _short(stem: str) -> str:
+    """A file's name without its ending, cut where other files could not be called by it."""
+    encoded = os.fsencode(stem)
+    return stem if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def _plain(hand: TrackedHand | None) -> dict[str, Any] | None:

@@ -4,11 +4,13 @@ A command's module in `commands/` is imported when that command is asked for, so
 """
 
 import argparse
+import contextlib
 import errno
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +32,8 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    received: list[int] = []  # signals
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal can't show is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -37,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_place()
         options = _parser(arguments).parse_args(arguments)
         _check_paths(arguments, options)
-        with warnings.catch_warnings():  # restores how warnings are shown: here, as one line
+        with (
+            _stopped_by_signals(received),
+            warnings.catch_warnings(),
+        ):  # restores how warnings are shown: here, as one line
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
             options.run(options)
         sys.stdout.flush()
@@ -49,7 +56,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         print(f"handpose: {str(stop) or 'stopped'}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + (received or [signal.SIGINT])[0]) from None
+
+
+def _open_closed_streams() -> None:
+    """Puts nothing in the place of standard streams that are closed; the next files would get their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (it stays open)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(received: list[int]) -> Iterator[None]:
+    """Has the signals that end a process stop a command as Ctrl-C does, so that what is done is kept."""
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        with contextlib.suppress(ValueError):  # not in the main thread
+            if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has a command go on without its terminal
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_place() -> None:
@@ -81,6 +118,8 @@ def _at_home(path: Path) -> Path:
 
 def _sentence(error: Exception) -> str | None:
     """What is said of an error; None for one that nobody expected."""
+    from handpose_lib.reading import sentence_of  # for `handpose --help`, this module is enough
+
     nameless = isinstance(error, OSError) and error.filename is None  # of what is printed, among others
     if nameless and error.errno in (errno.EPIPE, errno.ENOSPC) and _output_is_broken():
         return f"the output can't be written any more ({error.strerror or error}), so the command stopped early"
@@ -94,7 +133,7 @@ def _sentence(error: Exception) -> str | None:
     if first.startswith("Key backend"):  # what matplotlib says when it is imported
         return f"the variable MPLBACKEND names no backend of matplotlib ({first.partition(';')[0]}): unset it"
     # torch's own errors are of this kind too, and their text is for who wrote the code.
-    return None if isinstance(error, RuntimeError) else " ".join(str(error).split())
+    return None if isinstance(error, RuntimeError) else sentence_of(error)
 
 
 def _output_is_broken() -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 from handpose_lib.download import find_tree
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
+from handpose_lib.labels import LABELS
 from handpose_lib.storage import base_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.synthhand.dataset import SETTINGS_FILE
 
+PARTS = ("training", "evaluation")  # of FreiHAND's files
 NAME_FILE = "name.txt"  # in the folder of a data set that is neither FreiHAND nor rendered here
 FULL_SYNTH_HANDS = 8_000  # rendered where `full` finds no FreiHAND: 32,000 images
 
@@ -63,21 +65,36 @@ def open_data(root: str | Path, split: str, share: float = 0.0) -> FreiHAND | Ke
     """
     root = Path(root).expanduser()
     if not holds_labels(root):
-        if root.is_dir() and not any(any(root.glob(f"{part}*")) for part in ("training", "evaluation")):
-            raise FileNotFoundError(
-                f"{root} holds neither FreiHAND's files (training_K.json, ...) nor labels of your own (keypoints.json, "
-                f"a COCO JSON or a CSV): `handpose annotate {root}` makes labels for pictures in it"
-            )
+        check_tree(root)
         if share:
             raise ValueError(f"{root} is in FreiHAND's layout, whose pictures are used whole: leave out --share")
         return FreiHAND(root, split)
     return KeypointFolder(root, split, share)
 
 
+def check_tree(root: Path) -> None:
+    """FileNotFoundError for a folder that has nothing of FreiHAND's layout; what else is wrong, `FreiHAND` says."""
+    if not root.is_dir() or _is_tree(root):
+        return
+    near = next((place for place in (find_tree(root), root.parent) if place and _is_tree(place)), None)
+    todo = f"did you mean {near}?" if near else f"`handpose annotate {root}` makes labels for pictures in it"
+    raise FileNotFoundError(
+        f"{root} holds neither FreiHAND's files (training_K.json, ...) nor labels of your own (keypoints.json, a COCO "
+        f"JSON or a CSV): {todo}"
+    )
+
+
 def holds_labels(root: Path) -> bool:
     """Whether a path means pictures with 2D labels: a file, or a folder without FreiHAND's files that has one."""
     if root.is_file():
         return True
-    if any(root.glob("training*")) or any(root.glob("evaluation*")):
+    if (root / LABELS).is_file() and not any((root / f"{part}_K.json").is_file() for part in PARTS):
+        return True
+    if _is_tree(root):
         return False
     return any(any(place.glob(f"*.{end}")) for place in (root, root / "annotations") for end in ("json", "csv"))
+
+
+def _is_tree(root: Path) -> bool:
+    """Whether a folder has anything of FreiHAND's layout; a folder `training_pictures` is nothing of it."""
+    return any((root / part).is_dir() or any(root.glob(f"{part}_*.json")) for part in PARTS)

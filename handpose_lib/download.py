@@ -19,7 +19,9 @@ from typing import Any
 from tqdm import tqdm
 
 from handpose_lib.checksums import differing, read_checksums
-from handpose_lib.storage import atomic_path, check_space, lock_for, refuse_special
+from handpose_lib.fields import is_address
+from handpose_lib.reading import named_errors, refuse_special
+from handpose_lib.storage import atomic_path, check_space, lock_for, make_folder
 from handpose_lib.zips import progress_line, restore
 
 PROJECT_PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
@@ -230,7 +232,10 @@ def fetch_freihand(
         raise PermissionError(f"{TERMS}\n{todo}")
     root = Path(root).expanduser()
     given = {name: Path(path).expanduser() for path in zips for name in _parts_of(Path(path).expanduser())}
-    root.mkdir(parents=True, exist_ok=True)
+    base_url = base_url or os.environ.get("HANDPOSE_FREIHAND_URL") or BASE_URL
+    if not is_address(base_url):  # no attempt would mend it
+        raise ValueError(f"HANDPOSE_FREIHAND_URL is {base_url!r}: it must be an address such as {BASE_URL}, or not set")
+    make_folder(root, "give another --root")
     names = [TRAINING_ZIP, EVALUATION_ZIP] if evaluation else [TRAINING_ZIP]
     _marker(root).touch()  # from now on, what lies here may be half unpacked
     with lock_for(root / "fetch"):
@@ -238,9 +243,9 @@ def fetch_freihand(
             for path in dict.fromkeys(given.values()):
                 unpack(path, root, progress, [name for name in given if given[name] == path])
         else:
-            _fetch_missing(root, names, base_url or os.environ.get("HANDPOSE_FREIHAND_URL") or BASE_URL, progress)
-        if not keep_zip:
-            for path in (*given.values(), *(root / name for name in names)):
+            _fetch_missing(root, names, base_url, progress)
+        if not keep_zip:  # one that was not unpacked stays: it was a long download
+            for path in (*given.values(), *(root / name for name in names if _is_unpacked(root, name))):
                 path.unlink(missing_ok=True)
         missing = [name for name in names if not _is_unpacked(root, name)]
     if missing:
@@ -277,8 +282,10 @@ def unpack(zip_path: str | Path, root: str | Path, progress: bool = True, parts:
 def _parts_of(zip_path: Path) -> list[str]:
     """Which of FreiHAND's two zips a file stands for, by what it holds and not by its name; both, if it holds all."""
     refuse_special(zip_path)
+    if zip_path.is_dir():
+        raise ValueError(f"{zip_path} is a folder, not a zip: give the zip; a folder that is unpacked needs no --zip")
     try:
-        with zipfile.ZipFile(zip_path) as archive:
+        with named_errors(zip_path), zipfile.ZipFile(zip_path) as archive:
             names = {PurePosixPath(name).name for name in archive.namelist()}
     except FileNotFoundError:
         raise FileNotFoundError(f"{zip_path} is not there: give the path of FreiHAND's zip") from None

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -91,6 +92,16 @@ def as_flags(name: str, values: Any) -> Tensor:
     if flags.dtype != torch.bool and not bool(((flags == 0) | (flags == 1)).all()):
         raise ValueError(f"{name} must be true or false (1 or 0) for each keypoint")
     return flags.bool()
+
+
+def is_address(text: str) -> bool:
+    """Whether a text can be the address of something on a server, or of a file."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    there = parts.netloc or (parts.scheme == "file" and parts.path)
+    return parts.scheme in ("http", "https", "ftp", "file") and bool(there) and not any(map(str.isspace, text))
 
 
 def checked_index(index: Any, count: int) -> int:

@@ -22,7 +22,7 @@ from handpose_lib.checksums import checksum, read_checksums
 from handpose_lib.fields import checked_index, is_whole
 from handpose_lib.layout import IMAGE_SIZE, SPLITS, VERSIONS
 from handpose_lib.pictures import decode_jpeg, orientation
-from handpose_lib.storage import refuse_special
+from handpose_lib.reading import refuse_special
 
 
 def split_rows(num_hands: int, split: str) -> range:
@@ -144,6 +144,7 @@ class FreiHAND(VisionDataset):
         self.xyz = self.keypoints = self.occluded = None
         if "xyz" in hands:
             uv = project(hands["xyz"][rows], hands["K"][rows])  # in float64, once per hand
+            _check_on_image(uv, rows, self.root / f"{self._part}_K.json")
             self.xyz = hands["xyz"][self.hand_ids].astype(np.float32)
             self.keypoints = np.tile(uv.astype(np.float32), (len(blocks), 1, 1))
         if "occluded" in hands:
@@ -181,6 +182,18 @@ class FreiHAND(VisionDataset):
     def extra_repr(self) -> str:
         labels = "with" if self.keypoints is not None else "without"
         return f"Split: {self.split}, versions {', '.join(self.versions)}, {labels} keypoints"
+
+
+def _check_on_image(uv: np.ndarray, rows: np.ndarray, path: Path) -> None:
+    """ValueError where most hands (N, 21, 2) have no keypoint on their image; a note where some have none."""
+    off = ~((uv >= -0.5) & (uv < IMAGE_SIZE - 0.5)).all(-1).any(-1)
+    if not off.any():
+        return
+    what = f"{path}: {off.sum():,} of {len(off):,} hands have no keypoint on their image, the first is entry "
+    what += f"{rows[off.argmax()]}: are camera and keypoints of images of {IMAGE_SIZE}×{IMAGE_SIZE} px?"
+    if off.mean() > 0.5:
+        raise ValueError(what)
+    warnings.warn(what, stacklevel=3)
 
 
 def _check_split(split: str) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,11 @@ class KeypointFolder(VisionDataset):
         """Where a hand's picture is: beside the labels, or where CVAT and mmpose put it."""
         above = self.root.parent if self.root.name == "annotations" else self.root
         places = dict.fromkeys([self.root, above, above / "images", above / "images" / "default"])
-        for place in places:
+        names = dict.fromkeys([hand.file, hand.file.replace("\\", "/")])  # as Windows writes paths
+        for place, name in product(places, names):
             with contextlib.suppress(OSError, ValueError):  # names that no file can have
-                if (place / hand.file).is_file():
-                    return place / hand.file
+                if (place / name).is_file():
+                    return place / name
         raise FileNotFoundError(f"{self.labels}, {hand.entry}: the picture is not in {self.root}: put it there")
 
     def _on_picture(self, hand: LabelledHand, size: tuple[int, int]) -> np.ndarray:

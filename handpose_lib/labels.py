@@ -25,7 +25,7 @@ import numpy as np
 from handpose_lib.coco import hands_of_coco
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, text_of
-from handpose_lib.storage import refuse_special
+from handpose_lib.reading import named_errors, refuse_special
 
 __all__ = ["LABELS", "SIDES", "LabelledHand", "find_labels", "read_labels"]
 
@@ -40,6 +40,7 @@ def find_labels(root: str | Path) -> Path:
         ValueError: there are several files, and none is called keypoints.json.
     """
     root = Path(root).expanduser()
+    refuse_special(root)
     if root.is_file():
         return root
     if not root.is_dir():
@@ -75,17 +76,30 @@ def read_labels(path: str | Path) -> list[LabelledHand]:
         ValueError: it is damaged, of another kind, or about another number of keypoints; it names file and entry.
     """
     path = Path(path)
-    refuse_special(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error.reason}): give a JSON file or a CSV") from error
+    text = _text_of(path)
     hands = _from_table(path, text) if path.suffix.lower() == ".csv" else _from_json(path, text)
     for hand in hands:
         _refuse_what_cannot_be_meant(path, hand)
     if not hands:
         raise ValueError(f"{path} has no labelled hand in it: label some with `handpose annotate {path.parent}`")
     return hands
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file; ValueError where it is none, which is found out before all of a large one is read."""
+    refuse_special(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, and labels are a file: rename it, or give the file")
+    try:
+        with named_errors(path), path.open("rb") as file:
+            begin = file.read(4096)
+            if begin.startswith(b"PK\3\4"):
+                raise ValueError(f"{path} is a zip: unpack it (FreiHAND's: `handpose data freihand --zip {path}`)")
+            if b"\0" in begin:
+                raise ValueError(f"{path} is not a text file: give a JSON file or a CSV")
+            return (begin + file.read()).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file ({error.reason}): give a JSON file or a CSV") from error
 
 
 def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:

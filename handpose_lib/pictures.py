@@ -5,8 +5,11 @@ libjpeg-turbo with its warnings taken for errors, after a look at the file's str
 the damage can only be noticed by a checksum: `freihand` compares those of the sets that this library has written.
 """
 
+import contextlib
 import io
+import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,14 @@ import simplejpeg
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from handpose_lib.storage import refuse_special
+from handpose_lib.reading import named_errors, refuse_special
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif"),  # not readable, but photographs: they are named, not passed over
 )
 MOST_PIXELS = 200_000_000  # a picture with more is refused
+MOST_BYTES = 8 * MOST_PIXELS  # nor does any file of a picture have more: four channels of 16 bits, not compressed
 LARGE, SMALL = 4096, 2048  # px; a JPEG with a longer side than the first is decoded at half, a quarter or an eighth
 DARKEST = 4096  # of 65,536: pictures of 8, 10 or 12 bits in a file of 16 end below it
 DRAWN_BY = "handpose_lib, a drawing"  # the entry "Software" of our PNG files
@@ -91,15 +95,18 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there") from None
     except Exception as error:
-        raise ValueError(f"{path} can't be read as a picture: save it again as JPEG or PNG") from error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        cause = "it is of no format that is known here" if unknown else getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} can't be read as a picture ({cause}): save it again as JPEG or PNG") from error
 
 
 def is_drawing(path: str | Path) -> bool:
-    """Whether a file is a PNG that `plots.save` wrote: a picture of keypoints, and not one to look for hands in."""
-    if Path(path).suffix.lower() != ".png" or not Path(path).is_file():
-        return False
-    with Path(path).open("rb") as file:
-        return b"tEXtSoftware\0" + DRAWN_BY.encode() in file.read(1024)  # it stands before the pixels
+    """Whether a file is a PNG that `plots.save` wrote, whatever it is called now: it shows keypoints already."""
+    begin = b""  # the mark stands before the pixels
+    if Path(path).is_file():
+        with contextlib.suppress(OSError), Path(path).open("rb") as file:  # who reads it will say what is wrong
+            begin = file.read(1024)
+    return begin.startswith(b"\x89PNG") and b"tEXtSoftware\0" + DRAWN_BY.encode() in begin
 
 
 def _has_16_bits(image: Image.Image, data: bytes) -> bool:
@@ -112,7 +119,11 @@ def _has_16_bits(image: Image.Image, data: bytes) -> bool:
 def _bytes_of(path: str | Path) -> bytes:
     refuse_special(path)
     try:
-        return Path(path).read_bytes()
+        with named_errors(path):
+            size = Path(path).stat().st_size
+            if size > MOST_BYTES:
+                raise ValueError(f"{path} has {size:,} bytes, more than a picture can have: give the picture itself")
+            return Path(path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there") from None
     except IsADirectoryError:
@@ -251,7 +262,7 @@ def _codes_of_zeros(tables: bytes) -> Iterator[tuple[int, int]]:
 def picture_files(
     path: str | Path, besides: Path | None = None, suffixes: Sequence[str] = SUFFIXES, what: str = "pictures"
 ) -> list[Path]:
-    """The file itself, or the pictures in a folder and the folders in it, sorted by name.
+    """The file itself, or the pictures in a folder and the folders in it (links too), sorted by name.
 
     Hidden files are passed over (macOS keeps a `._x.jpg` beside the photograph `x.jpg` on other disks).
 
@@ -267,13 +278,32 @@ def picture_files(
     if not path.is_dir():
         return [path]
     left_out = besides.expanduser().resolve() if besides else None
-    found = []
-    for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if hidden or file.suffix.lower() not in suffixes or not file.is_file():
-            continue
-        if left_out is None or not file.resolve().is_relative_to(left_out):
-            found.append(file)
+    found = [file for file in _files_below(path) if file.suffix.lower() in suffixes and file.is_file()]
+    found = [file for file in found if left_out is None or not file.resolve().is_relative_to(left_out)]
     if not found:
         raise ValueError(f"{path} holds no {what} ({', '.join(suffixes)}): give files, or another folder")
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All files in a folder and the folders in it, linked ones too, sorted; what is hidden is left out.
+
+    A folder that links lead to is looked into once, under its own name where it has one here.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    folders, links = [folder], []
+    while folders or links:
+        place = (folders or links).pop(0)
+        if os.path.realpath(place) in seen:
+            continue
+        seen.add(os.path.realpath(place))
+        try:
+            entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".")]
+        except OSError as error:
+            warnings.warn(f"{place} can't be read ({error.strerror}): left out", stacklevel=3)
+            continue
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            within = found if not entry.is_dir() else links if entry.is_symlink() else folders
+            within.append(place / entry.name)
+    return sorted(found)

@@ -148,13 +148,6 @@ def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Pa
     return folder
 
 
-def refuse_special(path: str | Path) -> None:
-    """ValueError for a pipe or a device, of which reading may have no end; nothing where a file or none is there."""
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(f"{path} is a pipe or a device, not a file: save what it gives, and give that file")
-
-
 def refuse_target(path: str | Path) -> None:
     """OSError where a file can't take the place of what is at `path`: a folder, or a pipe or a device."""
     path = Path(path)

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from handpose_lib.framing import LARGEST_INPUT, Framing
-from handpose_lib.storage import refuse_special
+from handpose_lib.reading import named_errors, refuse_no_text, refuse_special
 
 LFS = b"version https://git-lfs"
 
@@ -27,8 +27,9 @@ def check_kind(path: str | Path) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the file with weights in it, best.safetensors for a run")
     refuse_special(path)
+    refuse_no_text(path)
     try:
-        with path.open("rb") as file:
+        with named_errors(path), path.open("rb") as file:
             begin = file.read(64)
     except FileNotFoundError:
         todo = "train first (`handpose train`), or give the file's path"
@@ -144,6 +145,8 @@ def load_state(path: Path, device: torch.device | str, keys: Iterable[str]) -> d
         ValueError: it is not a checkpoint, or it is damaged; it names the file and says what to do.
     """
     todo = "copy it again from an intact source, or delete it and train again"
+    with named_errors(path), path.open("rb") as file:  # a disk that fails is not a damaged file
+        file.read(64)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a checkpoint, or was cut off: {todo}")
     try:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ import numpy as np
 
 from handpose_lib.fields import is_number, is_positive, is_whole
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
-from handpose_lib.storage import refuse_special
+from handpose_lib.reading import refuse_no_text, refuse_special
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
+COUNTED = (".mp4", ".m4v", ".mov", ".avi")  # files that hold a number of frames; others give a guess
+WHOLE, MOST_FRAMES = 0.9, 1e8  # a share of those, and a number that no film has
 SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
+LONGEST = 60.0  # s for which a film shows a picture; recordings that were interrupted have gaps of hours
 MUCH = 1 << 20  # bytes; a disk with less room is full for a film
 FRAME_SECONDS = 1 / 30  # between frames whose stream gives no time
 
@@ -72,6 +76,7 @@ def read_video(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
     """
     path = Path(path)
     refuse_special(path)
+    refuse_no_text(path)  # OpenCV would end the process
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a video" if path.is_dir() else f"{path} is not there")
     with quiet():
@@ -82,19 +87,23 @@ def read_video(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
         if not first:
             yield from _rising(_by_pyav(path, _codec(capture) if opened else ""))
             return
-        yield from _rising(_by_opencv(capture))
+        yield from _rising(_by_opencv(capture, path))
     finally:
         capture.release()
 
 
-def _by_opencv(capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float]]:
-    """The frames from the one that was grabbed last."""
-    grabbed = True
+def _by_opencv(capture: cv2.VideoCapture, path: Path) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames from the one that was grabbed last; a note where there are fewer than the file says."""
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT) if path.suffix.lower() in COUNTED else 0
+    grabbed, count = True, 0
     while grabbed:
         whole, image = capture.retrieve()
         if whole:
+            count += 1
             yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         grabbed = capture.grab()
+    if count < WHOLE * stated < MOST_FRAMES:
+        warnings.warn(f"only {count:,} of {stated:,.0f} frames of {path} could be read: it is damaged", stacklevel=3)
 
 
 def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
@@ -109,6 +118,8 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
     count = 0
     try:
         with av.open(str(path)) as container:
+            if container.streams and not container.streams.video:
+                raise ValueError(f"{path} holds no pictures, only sound or text: give a video")
             for frame in container.decode(video=0):
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # anti-clockwise, both
                 yield np.ascontiguousarray(turned), float(frame.time or 0)
@@ -140,7 +151,8 @@ def _codec(capture: cv2.VideoCapture) -> str:
 class VideoWriter:
     """Writes a film with a fixed number of frames per second, of pictures that have times of their own.
 
-    A picture stays until the next one's time has come, so that the film lasts as long as what was filmed.
+    A picture stays until the next one's time has come, so that the film lasts as long as what was filmed; but no longer
+    than a minute, with a note.
 
     Args:
         path: its ending decides the codec: `.mp4` MPEG-4 (most players), `.webm` VP8 (browsers and notebooks), `.avi`
@@ -154,6 +166,7 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, size: tuple[int, int], fps: float):
         path = Path(path)
+        refuse_no_text(path)
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
             raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
@@ -190,9 +203,14 @@ class VideoWriter:
             )
         if not is_number(time) or (self._time is not None and time < self._time):
             raise ValueError(f"a picture's time is {time!r}: give seconds, none before the last, {self._time}")
-        self._time = time
         if self._first is None:
             self._first = time
+        elif time - self._time > LONGEST:
+            warnings.warn(
+                f"for {time - self._time:,.0f} s no picture came: the film shows {LONGEST:.0f} s of them", stacklevel=2
+            )
+            self._first += time - self._time - LONGEST
+        self._time = time
         self._write_until(round((time - self._first) * self.fps))
         self._waiting = cv2.cvtColor(image[: self._size[0], : self._size[1]], cv2.COLOR_RGB2BGR)
 

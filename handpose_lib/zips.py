@@ -10,10 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from handpose_lib.checksums import keep_checksums
+from handpose_lib.checksums import keep_checksums, read_checksums
 from handpose_lib.storage import atomic_path, check_space, remove_leftovers
 
 CHUNK = 1 << 20  # bytes
+FEWEST_OTHERS = 3  # files of another content that are not taken for damage
 AGAIN = "delete the zip and run again; it will be downloaded again"
 
 
@@ -40,13 +41,15 @@ def restore(zip_path: Path, root: Path, progress: bool, forbidden: Iterable[str]
         The files, as paths below `root`.
 
     Raises:
-        ValueError: a file in it is damaged, can't be read or leads out of `root`; it names the zip and the file.
+        ValueError: a file in it is damaged, can't be read or leads out of `root`; it names the zip and the file. Or
+            another data set lies in `root`.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:
             targets = _targets(archive, zip_path, set(forbidden))
             _check_members(archive, zip_path, progress)
             missing = [(info, path) for info, path in targets if _crc_of(root / path, info.file_size) != info.CRC]
+            _refuse_others(missing, len(targets) - len(missing), root)
             check_space(root, sum(info.file_size for info, _ in missing), f"unpacking {zip_path.name}")
             for folder in {(root / path).parent for _, path in missing}:
                 remove_leftovers(folder, certain=True)
@@ -56,6 +59,24 @@ def restore(zip_path: Path, root: Path, progress: bool, forbidden: Iterable[str]
         raise ValueError(f"{zip_path} is not a complete zip file ({error}): {AGAIN}") from error
     keep_checksums(root, {path.as_posix(): info.CRC for info, path in targets})
     return {path for _, path in targets}
+
+
+def _refuse_others(missing: list[tuple[zipfile.ZipInfo, PurePosixPath]], whole: int, root: Path) -> None:
+    """ValueError where most files at the places of the zip's were never those: another data set lies there.
+
+    Args:
+        missing: files that are not there as the zip has them.
+        whole: how many are.
+        root: where they belong.
+    """
+    known = read_checksums(root)
+    there = [(info, path) for info, path in missing if (root / path).is_file() and (root / path).stat().st_size]
+    others = [path for info, path in there if known.get(path.as_posix()) != info.CRC]
+    if len(others) >= FEWEST_OTHERS and len(others) > (whole + len(there)) / 2:
+        raise ValueError(
+            f"{root} holds another data set: {others[0]} and {len(others) - 1:,} more files are not those of the zip, "
+            "and would be replaced: give another --root, or delete them"
+        )
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, zip_path: Path) -> None:

@@ -109,15 +109,16 @@ def test_a_place_that_takes_no_file_is_named_before_any_work(kind, tree, weights
 
 
 def test_a_run_without_any_answer_leaves_those_of_an_earlier_run(tmp_path: Path, weights: Path, capsys):
-    (tmp_path / "keypoints.json").write_text('{"earlier": 1}')
+    earlier = json.dumps({"a.jpg": {"keypoints": HAND, "confidence": [0.5] * 21}})
+    (tmp_path / "keypoints.json").write_text(earlier)
     arguments = ["predict", tmp_path / "no.jpg", "--out", tmp_path, "--weights", weights, "--device", "cpu"]
     assert "no.jpg is not there" in refused(arguments, capsys)
-    assert (tmp_path / "keypoints.json").read_text() == '{"earlier": 1}'
+    assert (tmp_path / "keypoints.json").read_text() == earlier
 
 
 def test_answers_that_could_not_be_written_are_not_looked_for(tmp_path: Path, monkeypatch):
-    for name in ("keypoints.json", "a.csv"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "keypoints.json").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"keypoints\.json is a folder, and a file is to be written there"):
         answers.answer_files([tmp_path / "a.jpg"], begun, tmp_path)
     monkeypatch.setattr(video, "video_facts", lambda file: None)
@@ -125,8 +126,8 @@ def test_answers_that_could_not_be_written_are_not_looked_for(tmp_path: Path, mo
     class Nobody:
         reset = lambda self: None  # noqa: E731
 
-    with pytest.raises(OSError, match=r"a\.csv is a folder, and a file is to be written there"):
-        answers.answer_video(tmp_path / "a.mp4", Nobody(), tmp_path)
+    with pytest.raises(OSError, match=r"a\.json can't be written, .*file takes no files"):
+        answers.answer_video(tmp_path / "a.mp4", Nobody(), tmp_path / "file")
 
 
 def test_a_place_that_is_not_there_yet_is_made_by_the_file_alone(tmp_path: Path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handpose_lib import cache, storage
+from handpose_lib import cache, reading, storage
 from handpose_lib.storage import atomic_path, is_remote, lock_for, runs_folder, work_folder
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and signals of POSIX systems")
@@ -426,9 +426,9 @@ def test_a_file_of_the_project_is_found_in_the_checkout_or_said_to_be_gone(monke
 def test_a_file_a_folder_and_nothing_are_let_pass(tmp_path):
     (tmp_path / "a").touch()
     for path in (tmp_path / "a", tmp_path, tmp_path / "nowhere"):
-        storage.refuse_special(path)
+        reading.refuse_special(path)
     with pytest.raises(ValueError, match="null is a pipe or a device"):
-        storage.refuse_special("/dev/null")
+        reading.refuse_special("/dev/null")
 
 
 def test_the_pauses_before_a_rename_is_tried_again_grow_to_seconds():

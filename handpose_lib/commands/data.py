@@ -1,18 +1,22 @@
 """`handpose data show | synth | freihand`: get, render and look at data sets."""
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
 from pathlib import Path
 
 from handpose_lib import download, plots
-from handpose_lib.datasets import holds_labels
+from handpose_lib.datasets import check_tree, holds_labels
 from handpose_lib.fields import counted
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.keypoint_folder import KeypointFolder
+from handpose_lib.pictures import is_drawing
 from handpose_lib.synthhand import write_dataset
 from handpose_lib.synthhand.dataset import PARTS
+
+MOST_SHOWN = 600  # images of 390 px, four in a row: no PNG may be higher than 65,535 px
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise ValueError(f"--count is {options.count}, it must be at least 1")
     datasets = _shown(options)
+    _check_drawing(options.out, options.root)
     # Every hand in its first version, then every hand in the next.
     items = [
         (dataset, index)
@@ -67,6 +72,8 @@ def _show(options: argparse.Namespace) -> None:
         for dataset in datasets
         for index in (dataset.version_names == version).nonzero()[0]
     ]
+    if min(options.count, len(items)) > MOST_SHOWN:
+        raise ValueError(f"--count is {options.count}: at most {MOST_SHOWN} images fit into one picture")
     images, keypoints, titles = [], [], []
     for dataset, index in items[: options.count]:
         image, target = dataset[index]
@@ -80,10 +87,18 @@ def _show(options: argparse.Namespace) -> None:
     print(f"{counted(len(images), 'image')} {'with' if labelled else 'without'} keypoints drawn in {options.out}")
 
 
+def _check_drawing(out: Path, root: Path) -> None:
+    """ValueError where a drawing would replace a file of the data set that it shows."""
+    folder = root if root.is_dir() else root.parent
+    if out.is_file() and out.resolve().is_relative_to(folder.resolve()) and not is_drawing(out):
+        raise ValueError(f"{out} is a file of the data set: give another --out")
+
+
 def _shown(options: argparse.Namespace) -> list[FreiHAND | KeypointFolder]:
     """The data sets to draw hands of."""
     if holds_labels(options.root):
         return [KeypointFolder(options.root, options.split or "all")]
+    check_tree(options.root)
     datasets = [FreiHAND(options.root, options.split or "train", options.versions)]
     if not options.split:  # one or two hands are all train
         others = [split for split in ("val", "test") if split_rows(datasets[0].num_hands, split)]
@@ -95,7 +110,8 @@ def _freihand(options: argparse.Namespace) -> None:
     print(download.TERMS, flush=True)
     accepted = options.accept_terms
     if not accepted and _somebody_can_answer():
-        accepted = input("Do you accept these terms? [y/N] ").strip().lower() in ("y", "yes")
+        with contextlib.suppress(EOFError, OSError):  # Ctrl-D, or a terminal that is gone: no answer
+            accepted = input("Do you accept these terms? [y/N] ").strip().lower() in ("y", "yes")
     if not accepted:
         raise ValueError(
             "the terms were not accepted, so nothing was downloaded: run again with --accept-terms to accept them"
@@ -114,6 +130,9 @@ def _freihand(options: argparse.Namespace) -> None:
         keep_zip=not options.remove_zip,
         zips=options.zip,
     )
+    whole = download.find_tree(root)
+    if whole:  # the zip may have been whole, and yet not have everything
+        FreiHAND(whole, "train")
 
 
 def _is_whole_though_unpacked_by_hand(root: Path) -> bool:
@@ -134,4 +153,4 @@ def _somebody_can_answer() -> bool:
     A notebook's `!command` has a terminal that nobody can type into; its kernel sets one of these variables.
     """
     in_notebook = any(name in os.environ for name in ("JPY_PARENT_PID", "COLAB_RELEASE_TAG", "COLAB_JUPYTER_IP"))
-    return sys.stdin.isatty() and not in_notebook
+    return sys.stdin is not None and sys.stdin.isatty() and not in_notebook

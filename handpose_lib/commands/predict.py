@@ -9,6 +9,7 @@ from handpose_lib.devices import pick_device
 from handpose_lib.fields import counted
 from handpose_lib.inputs import corners_of
 from handpose_lib.predict import HandPosePredictor
+from handpose_lib.reading import sentence_of
 from handpose_lib.smoothing import OneEuro
 from handpose_lib.track import LOST, HandsTracker
 from handpose_lib.video import CODECS, is_video
@@ -68,6 +69,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--box says where hands are in one video's first frame, and {len(videos)} were given")
     if options.box:
         corners_of(options.box, len(options.box))  # refuses what is no box, before anything is written
+    if options.max_hands > 1 and not videos:
+        raise ValueError(f"--max-hands is {options.max_hands} and is for videos: in a picture, one hand is looked for")
     tracker = tracker_of(options)
     failures: list[str] = []
     if pictures:
@@ -95,10 +98,10 @@ def _answer_videos(
         try:
             name, done[file] = answer_video(file, tracker, options.out.expanduser(), options.film, options.box)
         except (OSError, ValueError) as error:
-            failures.append(str(error))
+            failures.append(sentence_of(error))
             continue
         print(
-            f"{file}: a hand in {done[file]} frames; keypoints in {name}.csv and {name}.json (px of the video), "
-            f"film {name}_hands{options.film} in {options.out}"
+            f"{file}: a hand in {counted(done[file], 'frame')}; keypoints in {name}.csv and {name}.json "
+            f"(px of the video), film {name}_hands{options.film} in {options.out}"
         )
     return done

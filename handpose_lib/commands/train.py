@@ -15,7 +15,7 @@ from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.framing import Framing
 from handpose_lib.predict import bundled_weights
-from handpose_lib.runs import has_checkpoint, run_name
+from handpose_lib.runs import BEST, has_checkpoint, run_name
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings
 from handpose_lib.storage import runs_folder
 from handpose_lib.train import Trainer
@@ -87,6 +87,31 @@ def _given(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
+def _check_new(folder: Path) -> None:
+    """FileExistsError where a run, or files of its names, would be replaced."""
+    if has_checkpoint(folder):
+        raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+    for name in (BEST, "history.csv"):
+        if (folder / name).exists():
+            raise FileExistsError(
+                f"{folder / name} is there without a checkpoint to go on from, and would be replaced: give another "
+                "--out, or move it away"
+            )
+
+
+def _check_torchrun() -> None:
+    """ValueError where only some of the variables are set by which torchrun tells each process its place."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in names if not os.environ.get(name)]
+    numbers = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
+    whole = all(number.isascii() and number.isdecimal() for number in numbers)
+    if missing or not whole or int(numbers[0]) >= int(numbers[1]):
+        wrong = f"{missing[0]} is not" if missing else f"process {numbers[0]} of {numbers[1]} can't be meant"
+        raise ValueError(
+            f"RANK is set in the environment, as torchrun does it, but {wrong}: unset RANK, or start with torchrun"
+        )
+
+
 def run(options: argparse.Namespace) -> None:
     """Train as the options say; started by torchrun, together with the other processes."""
     if options.resume and options.start_from:
@@ -99,14 +124,15 @@ def run(options: argparse.Namespace) -> None:
     settings = chosen_settings(options)
     device = pick_device(options.device)
     if "RANK" in os.environ:  # torchrun
+        _check_torchrun()
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         train_set, val_set = (open_data(root, split, options.share) for split in ("train", "val"))
         folder = options.out or runs_folder() / run_name(settings, train_set)
-        if has_checkpoint(folder) and not options.resume:
-            raise FileExistsError(f"{folder} already holds a run: add --resume to go on, or give another --out")
+        if not options.resume:
+            _check_new(folder)
         trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
         if options.start_from:
             trainer.start_from(options.start_from)

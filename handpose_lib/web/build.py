@@ -128,4 +128,5 @@ def write_examples(folder: Path) -> None:
     dataset = FreiHAND(sample_root(), "train", versions="sample")
     for number, row in enumerate(EXAMPLES, 1):
         image = dataset[row][0].numpy().transpose(1, 2, 0)[..., ::-1]
-        cv2.imwrite(str(folder / f"hand{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+        (folder / f"hand{number}.jpg").write_bytes(encoded.tobytes())

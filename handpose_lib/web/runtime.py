@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from handpose_lib.onnx_graph import needed
-from handpose_lib.storage import atomic_path, refuse_special, user_cache
+from handpose_lib.reading import refuse_special
+from handpose_lib.storage import atomic_path, user_cache
 from handpose_lib.web.place import fingerprint
 
 RUNTIME = "onnxruntime-web"
