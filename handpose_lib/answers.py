@@ -46,7 +46,7 @@ def files_of(given: Sequence[Path], out: Path) -> list[Path]:
     if any(path.is_dir() and path.resolve() == out.resolve() for path in given):
         raise ValueError(f"--out {out} is the folder of the pictures: the next run would take its drawings for hands")
     meant = (*pictures.SUFFIXES, *video.SUFFIXES)
-    found = (picture_files(path, out, meant, "pictures or videos") for path in given)
+    found = (picture_files(path, out, meant, "pictures or videos", drawings=True) for path in given)
     files = list(dict.fromkeys(file for files in found for file in files))
     own = [file for file in files if pictures.is_drawing(file) or _is_film(file)]
     if own and len(own) == len(files):

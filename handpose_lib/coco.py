@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from handpose_lib.fields import is_number
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, text_of
+from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, size_of, text_of
 
 # How mmpose and others call the joints of a finger: forefinger1 is the one at the palm.
 _FINGERS = {"forefinger": "index", "index_finger": "index", "middle_finger": "middle", "ring_finger": "ring"}
@@ -100,17 +103,29 @@ def _coco_hand(
     values = annotation["keypoints"]
     if categories and annotation.get("category_id") not in categories:
         raise ValueError(f"{path}, {where}: there is no category {annotation.get('category_id')!r} in the file")
-    sides = image.get("width"), image.get("height")
-    size = sides if all(type(one) is int and one > 1 for one in sides) else None  # 1×1, 0×0: not told
     order = orders.get(annotation.get("category_id")) or range(COUNT)
     keypoints = points_of(path, where, [row_of(path, where, values[3 * k : 3 * k + 3]) for k in order])
+    _check_box(path, where, annotation.get("bbox"), keypoints)
     extra = annotation.get("attributes") or {}
     kind = str(categories.get(annotation.get("category_id"), {}).get("name", "")).lower()
     named = [side for side in SIDES if re.search(rf"(^|[^a-z]){side}", kind)]
     side = _first((annotation, extra), ("side", "hand_type", "hand_side", "handedness")) or (named or [None])[0]
     group = _first((annotation, extra, image), ("group", "person", "subject", "video", "video_id"))
     side, group = side_of(path, where, side), text_of(path, where, group)
-    return LabelledHand(image["file_name"], keypoints, side, group, where, size)
+    return LabelledHand(image["file_name"], keypoints, side, group, where, size_of(image))
+
+
+def _check_box(path: Path, where: str, box: Any, keypoints: np.ndarray) -> None:
+    """ValueError where no keypoint lies in the annotation's box, or within half its sides around it."""
+    numbers = isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)
+    if not numbers or min(box[2:]) <= 0:
+        return  # not told
+    corner, sides = np.array(box[:2]), np.array(box[2:])
+    known = keypoints[np.isfinite(keypoints).all(-1)]
+    if len(known) and not ((known >= corner - sides / 2) & (known <= corner + 1.5 * sides)).all(-1).any():
+        raise ValueError(
+            f"{path}, {where}: none of its keypoints is in its bbox {box}: are they in px of a part of the picture?"
+        )
 
 
 def _first(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:

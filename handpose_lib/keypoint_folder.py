@@ -30,7 +30,17 @@ from handpose_lib.pictures import picture_size, read_picture
 FOLDER_SPLITS = ("train", "val", "test", "all")
 PARTS = (0.6, 0.2, 0.2)  # of the groups: train, val, test; a small set needs a larger test part than FreiHAND
 FEWEST = 2  # labelled keypoints that a hand needs: fewer have no box
+MANY_LOST = 0.1  # of the keypoints: more that are off their pictures are worth a note
 SMALL = 0.25  # of the square; hands whose boxes are smaller lose detail when whole pictures are shown
+
+
+def _check_once(labels: Path, hands: list[LabelledHand], files: list[Path]) -> None:
+    """ValueError for a hand that is there twice, which would count twice."""
+    seen: dict[tuple[Path, bytes], str] = {}
+    for hand, file in zip(hands, files, strict=True):
+        before = seen.setdefault((file.resolve(), hand.keypoints.tobytes()), hand.entry)
+        if before != hand.entry and np.isfinite(hand.keypoints).any():
+            raise ValueError(f"{labels}, {hand.entry}: it is the hand of {before} once more: leave one of them out")
 
 
 class KeypointFolder(VisionDataset):
@@ -88,6 +98,7 @@ class KeypointFolder(VisionDataset):
         files = [self._picture(hand) for hand in hands]
         sizes = {file: picture_size(file) for file in dict.fromkeys(files)}
         keypoints = np.stack([self._on_picture(hand, sizes[file]) for hand, file in zip(hands, files, strict=True)])
+        self._note_lost(hands, keypoints)
         usable = np.isfinite(keypoints).all(-1).sum(1) >= FEWEST
         if not usable.all():
             first = hands[int(usable.argmin())].entry
@@ -106,6 +117,7 @@ class KeypointFolder(VisionDataset):
         if not len(rows):
             raise ValueError(f"{self.labels} has {len(set(names))} groups, none for {split}: from 3 groups on there is")
         self._check_one_hand([files[row] for row in rows])
+        _check_once(self.labels, hands, files)
 
         self.ids, self.files = rows, [files[row] for row in rows]
         numbers = {name: number for number, name in enumerate(sorted(set(names)))}
@@ -143,6 +155,18 @@ class KeypointFolder(VisionDataset):
                 "labels made for another size?"
             )
         return np.where(on[:, None], hand.keypoints, np.nan)
+
+    def _note_lost(self, hands: list[LabelledHand], keypoints: np.ndarray) -> None:
+        """A note where many labels are off their pictures, as those are that were made for larger ones."""
+        labelled = np.isfinite([hand.keypoints for hand in hands]).all(-1)  # (M, 21)
+        off = labelled & ~np.isfinite(keypoints).all(-1)
+        if off.sum() > MANY_LOST * labelled.sum():
+            first = hands[int(off.any(1).argmax())].entry
+            warnings.warn(
+                f"{self.labels}: {off.sum()} of {labelled.sum()} keypoints are off their pictures and left out, the "
+                f"first of {first}: were the labels made for pictures of another size?",
+                stacklevel=3,
+            )
 
     def _groups(self, hands: list[LabelledHand], files: list[Path]) -> list[str]:
         """The group of each hand by name."""

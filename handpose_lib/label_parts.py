@@ -1,7 +1,7 @@
 """What files of labels of any kind are made of: a hand, its keypoints, its side and its group; checked."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,16 @@ def points_of(path: Path, where: str, pairs: Iterable[tuple[Any, Any]], text: bo
     return keypoints
 
 
+def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(W, H) px of the picture that was labelled; None where `width` and `height` don't tell, as 1×1 or 0×0."""
+    try:
+        width, height = (float(entry[name]) for name in ("width", "height"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    whole = width > 1 and height > 1 and width.is_integer() and height.is_integer()
+    return (int(width), int(height)) if whole else None
+
+
 def side_of(path: Path, where: str, value: Any) -> str | None:
     """A hand's side, in small letters; None where it is not told."""
     side = text_of(path, where, value)
@@ -68,4 +78,5 @@ def text_of(path: Path, where: str, value: Any) -> str | None:
         return None
     if isinstance(value, list | dict | bool):
         raise ValueError(f"{path}, {where}: side and group must be text or a number, not {value!r}")
+    value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one group
     return None if value is None or str(value).strip() == "" else str(value).strip()

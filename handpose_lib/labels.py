@@ -6,7 +6,7 @@
     [{"file": "anna/0001.jpg",                    path from the folder of keypoints.json
       "keypoints": [[101.5, 88.0], null, ...],    21 of them, in the order of `keypoints.py`; null: not labelled
       "side": "left",                             "left" or "right"; may be left out
-      "group": "anna"}]                           person or video; may be left out
+      "group": "anna"}]                           person or video; may be left out, as may width and height, px
 
 A CSV has a line per hand and the columns `file`, `wrist_x`, `wrist_y`, `thumb_cmc_x`, ... in any order, and `side` and
 `group` where they are known; a cell that is empty or NaN is not labelled. COCO's keypoints of visibility 0 are not
@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 
 from handpose_lib.coco import hands_of_coco
+from handpose_lib.fields import counted
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, text_of
+from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, size_of, text_of
 from handpose_lib.reading import named_errors, refuse_special
 
 __all__ = ["LABELS", "SIDES", "LabelledHand", "find_labels", "read_labels"]
 
 LABELS = "keypoints.json"
+FAR_FROM_ZERO = 0.3  # of the longer side of the hand's box
 
 
 def find_labels(root: str | Path) -> Path:
@@ -99,7 +101,7 @@ def _text_of(path: Path) -> str:
                 raise ValueError(f"{path} is not a text file: give a JSON file or a CSV")
             return (begin + file.read()).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error.reason}): give a JSON file or a CSV") from error
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error.reason}): give a JSON file or a CSV") from error
 
 
 def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
@@ -107,10 +109,14 @@ def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
     points = hand.keypoints[np.isfinite(hand.keypoints).all(-1)]
     if len(points) < 2:
         return
-    at_zero = int((points == 0).all(-1).sum())
-    if at_zero > 2:
-        raise ValueError(f"{path}, {hand.entry}: {at_zero} keypoints are at 0, 0: write null where one is unlabelled")
-    if (points >= 0).all() and (points <= 1).all():
+    zero = (points == 0).all(-1)
+    others = np.linalg.norm(points[~zero], axis=-1)
+    # One at 0, 0 may lie in the corner of the picture, beside others of its hand.
+    if zero.sum() > 2 or (zero.any() and len(others) and others.min() > FAR_FROM_ZERO * np.ptp(points, axis=0).max()):
+        count = counted(int(zero.sum()), "keypoint")
+        raise ValueError(f"{path}, {hand.entry}: {count} at 0, 0, far from the others: write null where unlabelled")
+    in_corner = ((points >= 0) & (points <= 1)).all(-1)
+    if in_corner.all() or in_corner.sum() > 2:
         raise ValueError(f"{path}, {hand.entry}: its keypoints look like shares of the picture: give them in px")
     if (points == points[0]).all():
         raise ValueError(f"{path}, {hand.entry}: its {len(points)} keypoints are all in one place: label it again")
@@ -139,6 +145,11 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
     """An entry of `keypoints.json`; `uv` and `scene` are older names of keypoints and group."""
     if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
         raise ValueError(f'{path}, {name}: it must be an object with "file" and "keypoints"')
+    if "confidence" in entry:
+        raise ValueError(
+            f"{path}, {name} ({entry['file']}): it has a confidence, as answers have that nobody has checked: label "
+            "with `handpose annotate`, or leave it out"
+        )
     points = entry.get("keypoints", entry.get("uv"))
     if not isinstance(points, list) or len(points) != COUNT:
         count = len(points) if isinstance(points, list) else "no"
@@ -150,9 +161,11 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
         if point is not None and len(row) not in (2, 3):
             raise ValueError(f"{path}, {where}: {keypoint} must be [x, y] or null, it is {point!r}")
     keypoints = points_of(path, where, [row_of(path, where, row) for row in rows])
-    return LabelledHand(
-        entry["file"], keypoints, side_of(path, where, entry.get("side")), text_of(path, where, group), where
-    )
+    side, group = side_of(path, where, entry.get("side")), text_of(path, where, group)
+    return LabelledHand(entry["file"], keypoints, side, group, where, size_of(entry))
+
+
+_OF_KEYPOINTS = tuple(f"{name}_" for name in KEYPOINT_NAMES)
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
@@ -160,6 +173,8 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
 
 def _from_table(path: Path, text: str) -> list[LabelledHand]:
     reader = csv.DictReader(text.splitlines())
+    if reader.fieldnames:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames]
     if {"frame", "time", "hand"} <= set(reader.fieldnames or ()):
         raise ValueError(
             f"{path} holds answers of `handpose predict` on a video, which nobody has checked: label pictures with "
@@ -167,15 +182,22 @@ def _from_table(path: Path, text: str) -> list[LabelledHand]:
         )
     columns = [f"{name}_{axis}" for name in KEYPOINT_NAMES for axis in "xy"]
     twice = [name for name, count in Counter(reader.fieldnames or ()).items() if count > 1]
-    if twice:
+    if twice and "file" in reader.fieldnames:
         raise ValueError(f"{path} has several columns {twice[0]!r}: it is not clear which is meant, leave one")
     missing = [name for name in ("file", *columns) if name not in (reader.fieldnames or ())]
-    if missing and len(reader.fieldnames or ()) == 1 and ";" in reader.fieldnames[0]:
-        raise ValueError(f"{path} has its cells separated by semicolons: save it with commas, and numbers with points")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if missing and len(reader.fieldnames or ()) == 1 and separator in reader.fieldnames[0]:
+            raise ValueError(f"{path} has its cells separated by {name}: save it with commas, and numbers with points")
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} columns, {', '.join(missing[:3])} among them: its first line must name file, "
             "wrist_x, wrist_y, thumb_cmc_x and so on"
+        )
+    strange = [name for name in reader.fieldnames if name.startswith(_OF_KEYPOINTS) and name not in columns]
+    if strange:
+        raise ValueError(
+            f"{path} has a column {strange[0]!r}, and a keypoint has x and y alone here: leave it out, and empty the "
+            "cells of what is not labelled"
         )
     hands = []
     for row in _whole_rows(path, reader):

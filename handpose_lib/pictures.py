@@ -260,16 +260,22 @@ def _codes_of_zeros(tables: bytes) -> Iterator[tuple[int, int]]:
 
 
 def picture_files(
-    path: str | Path, besides: Path | None = None, suffixes: Sequence[str] = SUFFIXES, what: str = "pictures"
+    path: str | Path,
+    besides: Path | None = None,
+    suffixes: Sequence[str] = SUFFIXES,
+    what: str = "pictures",
+    drawings: bool = False,
 ) -> list[Path]:
     """The file itself, or the pictures in a folder and the folders in it (links too), sorted by name.
 
-    Hidden files are passed over (macOS keeps a `._x.jpg` beside the photograph `x.jpg` on other disks).
+    Hidden files are passed over (macOS keeps a `._x.jpg` beside the photograph `x.jpg` on other disks), and so are
+    drawings of answers, see `is_drawing`.
 
     Args:
         path: a file or a folder.
         besides: a folder to leave out, such as the one that drawings go to.
         suffixes: of the files that are meant, and `what` they are.
+        drawings: list drawings of answers, too.
 
     Raises:
         ValueError: a folder without any picture.
@@ -280,6 +286,7 @@ def picture_files(
     left_out = besides.expanduser().resolve() if besides else None
     found = [file for file in _files_below(path) if file.suffix.lower() in suffixes and file.is_file()]
     found = [file for file in found if left_out is None or not file.resolve().is_relative_to(left_out)]
+    found = [file for file in found if drawings or not is_drawing(file)]
     if not found:
         raise ValueError(f"{path} holds no {what} ({', '.join(suffixes)}): give files, or another folder")
     return found

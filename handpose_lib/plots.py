@@ -43,6 +43,7 @@ from handpose_lib.evaluate import Report
 from handpose_lib.freihand import IMAGE_SIZE
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.pictures import DRAWN_BY
+from handpose_lib.plot_inputs import check_grid, checked_reports, hand_of, pixels_of
 from handpose_lib.storage import atomic_path
 
 DARK = "#1A1A1A"  # the edge of bones and joints
@@ -102,7 +103,7 @@ def draw_hand(
     """
     if ax is None:
         ax = plt.subplots(figsize=(3.2, 3.2))[1]
-    pixels = _pixels(image)
+    pixels = pixels_of(image)
     ax.imshow(pixels)  # imshow puts pixel centres at whole numbers, as the keypoints' convention does
     ax.set(xticks=[], yticks=[])
     # A file's name is text: no formula between two dollars, and a byte that is no character is shown as a mark.
@@ -111,14 +112,14 @@ def draw_hand(
     ax.set_ylim(pixels.shape[0] - 0.5, -0.5)
     sns.despine(ax=ax, left=True, bottom=True)
     if keypoints is not None:
-        points = np.asarray(keypoints)
+        points = hand_of("keypoints", keypoints)
         draw_skeleton(ax, points, rim=rim)
         if numbers:
             for number, (x, y) in enumerate(points):
                 ax.annotate(str(number), (x, y), (3, 3), textcoords="offset points", fontsize=7, color="white",
                             bbox={"boxstyle": "round,pad=0.1", "fc": "black", "ec": "none", "alpha": 0.55})  # fmt: skip
     if truth is not None:
-        true = np.asarray(truth)
+        true = hand_of("truth", truth)
         draw_skeleton(ax, true, truth=True)
         if keypoints is not None:
             missed = np.linalg.norm(points - true, axis=1) >= MISSED * np.ptp(true, axis=0).max()
@@ -138,7 +139,7 @@ def draw_skeleton(ax: Axes, keypoints: Any, truth: bool = False, width: float | 
         width: of a bone, in points (1/72 inch); the default follows the size of the axes.
         rim: white around the dark edge, for a hand that has the colour of a finger's bones, in a blue glove, say.
     """
-    points = np.asarray(keypoints)
+    points = hand_of("keypoints", keypoints)
     if width is None:
         inches = ax.get_window_extent().width / ax.figure.dpi
         width = float(np.clip(0.85 * inches, 1.1, 3.5))
@@ -179,11 +180,12 @@ def image_grid(
         apart: the truth below the prediction, in a picture of its own, and not under it.
         rim: as in `draw_skeleton`.
     """
+    check_grid(images, columns, keypoints=keypoints, titles=titles, truths=truths)
     apart = apart and keypoints is not None and truths is not None
     lines = -(-len(images) // columns)
     rows = lines * (1 + apart)
     # As high as the pictures and their titles, so that no room is left between the columns.
-    tallest = 1.0 if close else max(np.divide(*_pixels(image).shape[:2]) for image in images)
+    tallest = 1.0 if close else max(np.divide(*pixels_of(image).shape[:2]) for image in images)
     heading = 0.08 + 0.17 * max(len(title.splitlines()) for title in titles) if titles else 0.0  # inches
     height = rows * tallest * side + lines * heading
     figure, axes = plt.subplots(rows, columns, figsize=(columns * side, height), squeeze=False)
@@ -205,12 +207,6 @@ def image_grid(
             if apart and column == 0:
                 ax.set_ylabel(("predicted", "true")[k])
     return figure
-
-
-def _pixels(image: Any) -> np.ndarray:
-    """An image (3, H, W) or (H, W, 3) as (H, W, 3)."""
-    pixels = np.asarray(image)
-    return pixels.transpose(1, 2, 0) if pixels.ndim == 3 and pixels.shape[0] == 3 != pixels.shape[-1] else pixels
 
 
 def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
@@ -268,6 +264,8 @@ def map_grid(
 
 def training_curves(history: pd.DataFrame, against: str = "epoch") -> Figure:
     """Loss, sigma and validation accuracy against the epoch or the step, from a run's `history.csv`."""
+    if lacking := {against, "train_loss", "sigma_px", "val_pck_0.2_bbox"} - set(getattr(history, "columns", ())):
+        raise ValueError(f"history has no {min(lacking)}: give pd.read_csv of a run's history.csv")
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     axes[0].plot(history[against], history["train_loss"], color="black", marker=".")
     axes[0].set(xlabel=against, ylabel="mean Adaptive Wing loss", yscale="log", title="Training loss")
@@ -291,7 +289,7 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     """
     figure, ax = plt.subplots(figsize=(10, 3.8))
     place = np.arange(len(KEYPOINT_NAMES))
-    (first, report), *others = reports.items()
+    (first, report), *others = checked_reports(reports).items()
     looks = {k: {"facecolor": FINGER_COLOURS[name], "hatch": HATCHES[name]} for name, ks in FINGERS.items() for k in ks}
     looks[0] = {"facecolor": WRIST_COLOUR}
     values = report.pck(threshold, normalizer).numpy()
@@ -319,7 +317,7 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
     """Mean PCK against its threshold, one line per report."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     thresholds = np.linspace(0, largest, 51)
-    for number, (name, report) in enumerate(reports.items()):
+    for number, (name, report) in enumerate(checked_reports(reports).items()):
         look = {"linestyle": ("-", "--", ":", "-.")[number % 4], "color": "black" if number else FIRST}
         ax.plot(thresholds, report.pck_curve(thresholds, normalizer), linewidth=2, label=name, **look)
     ax.axvline(0.2, color="grey", linewidth=0.8)

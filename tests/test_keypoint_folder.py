@@ -283,7 +283,8 @@ def test_a_picture_in_two_groups_would_be_in_two_splits_and_is_refused(folder: P
     entries = json.loads((folder / "keypoints.json").read_text())
     (folder / "link.png").symlink_to(folder / "00.png")
     for name in ("00.png", "link.png"):
-        write_json(folder / "keypoints.json", [*entries, entries[0] | {"file": name, "group": "person 3"}])
+        other = {"file": name, "group": "person 3", "keypoints": [[x + 9, y] for x, y in entries[0]["keypoints"]]}
+        write_json(folder / "keypoints.json", [*entries, other])
         with pytest.raises(
             ValueError, match=rf"entry 12 \({name}\): its picture is in the groups 'person 0' and 'pers"
         ):
@@ -343,7 +344,8 @@ def test_bad_folders_are_one_sentence(folder: Path, tmp_path: Path):
     write_json(folder / "keypoints.json", [e | {"group": "one"} for e in entries])
     with pytest.raises(ValueError, match="1 groups, none for test: from 3 groups on"):
         KeypointFolder(folder, "test")
-    write_json(folder / "keypoints.json", [entries[0], entries[0]])
+    second = {"file": "00.png", "keypoints": [[x + 9, y] for x, y in entries[0]["keypoints"]]}
+    write_json(folder / "keypoints.json", [entries[0], second | {"group": entries[0]["group"]}])
     with pytest.raises(ValueError, match=r"00\.png shows several labelled hands.*--share"):
         KeypointFolder(folder, "all")
     assert len(KeypointFolder(folder, "all", share=0.4)) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_keypoint_folder import write_json
@@ -30,10 +31,11 @@ from handpose_lib.framing import Framing, crop_matrices, inverse, on_image, warp
 from handpose_lib.freihand import FreiHAND, project
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
 from handpose_lib.inputs import corners_of
+from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import find_labels, read_labels
 from handpose_lib.losses import adaptive_wing, adaptive_wing_constants
-from handpose_lib.pictures import is_drawing, picture_size, read_picture
+from handpose_lib.pictures import is_drawing, picture_files, picture_size, read_picture
 from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.settings import TrainSettings
 from handpose_lib.smoothing import OneEuro, jitter, lag
@@ -234,6 +236,26 @@ ARGUMENTS = {
     "a tensor in a header": (lambda: save_model(NETWORK, "no.st", score=torch.ones(1)), "must be plain JSON values"),
     "NaN in a header": (lambda: save_model(NETWORK, "no.st", score=math.nan), "must be plain JSON values"),
     "weights on a device of no name": (lambda: load_model(bundled_weights(), "gpu"), "device 'gpu' can't be used"),
+    "a picture that is normalised": (
+        lambda: plots.draw_hand(torch.linspace(-2, 2, 300).view(3, 10, 10)), "image has values from -2 to 2: give uint8"
+    ),
+    "the path of a picture to draw": (lambda: plots.draw_hand("hand.jpg"), "image must be numbers, not 'hand.jpg'"),
+    "a batch to draw": (lambda: plots.draw_hand(PICTURE[None]), r"image is \(1, 40, 50, 3\), it must be"),
+    "a hand of 20 keypoints to draw": (
+        lambda: plots.draw_hand(PICTURE, HANDS[0, :20]), r"must be \(21, 2\), those of one hand, not \(20, 2\)"
+    ),
+    "two hands for a truth": (lambda: plots.draw_hand(PICTURE, HANDS[0], truth=HANDS), r"truth must be \(21, 2\)"),
+    "a picture for a grid": (lambda: plots.image_grid(PICTURE), r"image is \(50, 3\), it must be"),
+    "no picture for a grid": (lambda: plots.image_grid([]), "a grid needs an image and a column or more, not 0"),
+    "fewer hands than pictures": (
+        lambda: plots.image_grid([PICTURE] * 2, HANDS[:1]), "keypoints must be a list with one entry per image"
+    ),
+    "one title for its letters": (lambda: plots.image_grid([PICTURE] * 2, titles="ab"), "titles must be a list"),
+    "no report": (lambda: plots.per_keypoint_bars({}), "reports must be one or more by name"),
+    "a score for a report": (lambda: plots.accuracy_curves({"mine": 0.9}), "reports must be one or more by name"),
+    "a history without a loss": (
+        lambda: plots.training_curves(pd.DataFrame({"epoch": [1]})), "history has no sigma_px: give pd.read_csv"
+    ),
     "text for numbers": (lambda: metrics.epe("abc", OTHER), "pred must be numbers, not 'abc': give a tensor"),
     "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "pred must be numbers, not None"),
     "a level as text": (lambda: metrics.bootstrap_interval(HANDS, level="0.9"), "level is 0.9, it must be a share"),
@@ -405,9 +427,18 @@ def test_the_worst_of_fewer_than_none_are_not_asked_for(tiny_val: FreiHAND):
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 HAND = [[10.0 + 3 * k, 20.0 + 2 * k] for k in range(21)]
+TRIPLES = [value for point in HAND for value in (*point, 2)]
 LABELS = {
     "shares of the picture": ([[x / 100, y / 100] for x, y in HAND], "look like shares of the picture"),
-    "zeros for what is not labelled": ([*HAND[:18], [0, 0], [0, 0], [0, 0]], "3 keypoints are at 0, 0"),
+    "zeros for what is not labelled": (
+        [*HAND[:18], [0, 0], [0, 0], [0, 0]],
+        "3 keypoints at 0, 0, far from the others",
+    ),
+    "a zero for what is not labelled": ([[0, 0], *HAND[1:]], "1 keypoint at 0, 0, far from the others"),
+    "shares of the picture among px": (
+        [[0.2, 0.4], [0.3, 0.4], [0.3, 0.5], *HAND[3:]],
+        "look like shares of the picture",
+    ),
     "all in one place": ([[7, 8]] * 21, "21 keypoints are all in one place"),
     "a depth": ([[x, y, 0.4] for x, y in HAND], "the third number of a keypoint is its visibility, .* not 0.4"),
     "true and false": ([[True, False]] * 21, r"wrist must be two numbers, it is \[True, False\]"),
@@ -439,6 +470,26 @@ FILES = {
         "a.json", json.dumps([{"file": "a.jpg", "keypoints": HAND, "group": ["a"]}]), r"text or a number, not \['a'\]"
     ),
     "semicolons": ("a.csv", ";".join(COLUMNS), "separated by semicolons"),
+    "tabs": ("a.csv", "\t".join(COLUMNS), "separated by tabs"),
+    "no first line": ("a.csv", ",".join(LINE), "its first line must name file, wrist_x"),
+    "a visibility": ("a.csv", ",".join([*COLUMNS, "wrist_v"]), "has a column 'wrist_v', and a keypoint has x"),
+    "answers in the form of labels": (
+        "a.json",
+        json.dumps([{"file": "a.jpg", "keypoints": HAND, "confidence": [0.5] * 21}]),
+        "it has a confidence, as answers have that nobody has checked",
+    ),
+    "a hand outside of its box": (
+        "a.json",
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.jpg"}],
+                "annotations": [
+                    {"id": 2, "image_id": 1, "bbox": [500, 400, 90, 80], "keypoints": TRIPLES}
+                ],
+            }
+        ),
+        r"annotation 2 \(a\.jpg\): none of its keypoints is in its bbox \[500, 400, 90, 80\]",
+    ),
     "a line that is too short": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE[:-2])}\n", "line 2: it has 41 cells"),
     "decimal commas": ("a.csv", f"{','.join(COLUMNS)}\n{','.join(LINE).replace('.', ',')}\n", "line 2: it has"),
     "a cell without end": ("a.csv", f"{','.join(COLUMNS)}\n{'x' * 200_000}\n", "line 1 can't be read as a row"),
@@ -452,6 +503,49 @@ def test_a_file_of_labels_that_cannot_be_meant_is_named(case: str, tmp_path: Pat
     with pytest.raises(ValueError, match=rf"{name}.*{words}") as caught:
         read_labels(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_labels_of_another_size_or_twice_are_noticed(tmp_path: Path):
+    """By the size that an entry tells, by what is off the picture, and by its being there before."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((90, 90, 3), np.uint8))
+    labels = tmp_path / "keypoints.json"
+    write_json(labels, [{"file": "a.png", "keypoints": HAND, "width": 640, "height": 480.0}])
+    with pytest.raises(ValueError, match="the labels are of a picture of 640×480 px, and the file has 90×90"):
+        KeypointFolder(tmp_path, "all")
+    write_json(labels, [{"file": "a.png", "keypoints": [[2 * x, y] for x, y in HAND]}])
+    with pytest.warns(UserWarning, match=r"9 of 21 keypoints are off their pictures .* entry 0 \(a\.png\): were"):
+        KeypointFolder(tmp_path, "all")
+    write_json(labels, [{"file": name, "keypoints": HAND} for name in ("a.png", "./a.png")])
+    with pytest.raises(ValueError, match=r"entry 1 \(\./a\.png\): it is the hand of entry 0 \(a\.png\) once more"):
+        KeypointFolder(tmp_path, "all", share=0.5)
+    write_json(
+        labels, [{"file": "a.png", "keypoints": [[x + k, y] for x, y in HAND], "group": (1, 1.0)[k]} for k in (0, 1)]
+    )
+    assert len(set(KeypointFolder(tmp_path, "all", share=0.5).group_names)) == 1, "one group in two spellings"
+
+
+def test_a_table_may_have_spaces_around_its_names(tmp_path: Path):
+    (tmp_path / "a.csv").write_text(f"{', '.join(COLUMNS)}\n{','.join(LINE)}\n")
+    assert read_labels(tmp_path / "a.csv")[0].keypoints.tolist() == HAND
+
+
+CAMERAS = {
+    "cameras of larger images": (
+        "K",
+        lambda K: np.array(K) * [[[4], [4], [1]]],
+        r"6 of 6 hands lie beside .* is training_K",
+    ),
+    "hands of a millimetre": ("xyz", lambda xyz: np.array(xyz) / 100, "entry 0 is no hand, its keypoints span 0.00"),
+}
+
+
+@pytest.mark.parametrize("case", CAMERAS)
+def test_hands_that_no_image_can_show_are_refused(case: str, tmp_path: Path):
+    name, change, words = CAMERAS[case]
+    path = make_tree(tmp_path / "tree", hands=6) / f"training_{name}.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text())).tolist()))
+    with pytest.raises(ValueError, match=rf"training_xyz\.json.* {words}"):
+        FreiHAND(path.parent, "train")
 
 
 def test_few_labelled_keypoints_may_lie_anywhere(tmp_path: Path):
@@ -489,6 +583,7 @@ def test_drawings_of_an_earlier_answer_are_left_out_wherever_they_lie(tmp_path: 
     drawing = photographs / "answers" / "0000_hand.png"
     moved = drawing.rename(photographs / "renamed.png")
     assert LabelStore(photographs, lambda file: None).names == ["hand.jpg"]
+    assert picture_files(photographs) == [photographs / "hand.jpg"]
     assert is_drawing(moved) and not is_drawing(photographs / "hand.jpg")
     (photographs / "wave.csv").write_text("frame,time,hand\n")
     (photographs / "wave.json").write_text("{}")

@@ -85,7 +85,7 @@ FLOORS = [
     {"unet", "stacked", "augment", "appearance", "freihand", "labels", "keypoint_folder", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},
-    {"plots", "onnx_graph", "export"},
+    {"plots", "plot_inputs", "onnx_graph", "export"},
     {"recipes", "web"},
     {"course"},
     {"bench", "bench_predict", "figures", "answers", "annotate"},

@@ -93,7 +93,6 @@ def test_a_set_of_unknown_settings_is_made_of_the_ones_that_are_asked_for(tmp_pa
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-@pytest.mark.filterwarnings("ignore:.*made again")
 @pytest.mark.parametrize(
     "name",
     ["training/rgb/00000007.jpg", "training/mask/00000003.jpg", "evaluation/rgb/00000001.jpg", "training_xyz.json"],
@@ -114,7 +113,8 @@ def test_what_is_damaged_of_a_finished_set_is_made_again(small_set, tmp_path, mo
             path.write_bytes((out / "training/rgb/00000000.jpg").read_bytes())
     rendered, real = [], dataset.render_hand
     monkeypatch.setattr(dataset, "render_hand", lambda *a, **k: (rendered.append(a[0]), real(*a, **k))[1])
-    dataset.write_dataset(out, 6, seed=3, workers=1, evaluation_hands=2, quality=90, progress=False)
+    with pytest.warns(UserWarning, match=rf"{name}: missing or damaged, and made again"):
+        dataset.write_dataset(out, 6, seed=3, workers=1, evaluation_hands=2, quality=90, progress=False)
     assert contents(out) == contents(small_set)
     assert len(rendered) == (0 if name.endswith("json") else 1)
 

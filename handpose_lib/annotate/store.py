@@ -13,7 +13,7 @@ from torch import Tensor
 
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import LABELS, SIDES, read_labels
-from handpose_lib.pictures import is_drawing, picture_files, picture_size
+from handpose_lib.pictures import picture_files, picture_size
 from handpose_lib.storage import atomic_path, lock_for, refuse_target
 
 MOST_PICTURES = 10_000
@@ -40,9 +40,8 @@ class LabelStore:
         self.path = self.folder / LABELS
         _check_writable(self.folder, self.path)
         inside = self.folder.resolve()
-        # A link may lead out of the folder; what it leads to is not shown, and neither are drawings of answers.
-        there = [file for file in picture_files(self.folder) if not is_drawing(file)]
-        self.files = [file for file in there if file.resolve().is_relative_to(inside)]
+        # A link may lead out of the folder; what it leads to is not shown.
+        self.files = [file for file in picture_files(self.folder) if file.resolve().is_relative_to(inside)]
         if not 0 < len(self.files) <= MOST_PICTURES:
             raise ValueError(f"{self.folder} holds {len(self.files):,} pictures: from 1 to {MOST_PICTURES:,} are shown")
         self.names = [file.relative_to(self.folder).as_posix() for file in self.files]

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checksums import checksum, differing, keep_checksums, read_checksums
-from ..fields import is_whole
+from ..fields import counted, is_whole
 from ..layout import VERSIONS
 from ..storage import atomic_path, check_space, lock_for, remove_leftovers
 from .claim import SETTINGS_FILE, Settings, claim, is_complete, refuse_others, write_settings
@@ -149,7 +149,8 @@ def write_dataset(
         claim(out, settings)
         damaged = _damaged(out, settings)
         if is_complete(out) and damaged:
-            warnings.warn(f"{out / damaged[0]} and {len(damaged) - 1} other files are made again", stacklevel=2)
+            others = f" and {counted(len(damaged) - 1, 'other file')}" if len(damaged) > 1 else ""
+            warnings.warn(f"{out / damaged[0]}{others}: missing or damaged, and made again", stacklevel=2)
         if damaged or not is_complete(out):
             _render_missing(out, settings, workers, progress)
     return out
