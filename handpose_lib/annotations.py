@@ -11,14 +11,12 @@ import torch
 
 from handpose_lib.cache import cached_arrays, fingerprint
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.reading import named_errors, refuse_special
 from handpose_lib.storage import derived_folder
 
 FARTHEST = 1e6  # px; focal lengths and projections beyond it can't be meant
 FARTHEST_HAND = 100.0  # m; nor can points farther from the camera
 LONGEST_HAND, SHORTEST_HAND = 1.0, 0.005  # m; nor can a hand that is longer, or shorter
-MOST_BESIDE = 0.5  # of the hands: as many can't be beside their images
 UNPACK_AGAIN = (
     "the data set is incomplete or damaged; unpack it again (`handpose data freihand` does it), or make rendered hands "
     "again (`handpose data synth` with the same numbers)"
@@ -136,13 +134,6 @@ def _check_points(xyz: np.ndarray, K: np.ndarray, path: Path) -> None:
         entry = int(unlike[0, 0])
         what = f"its keypoints span {sides[entry]:g} m; are these metres?" if sides[entry] else "all are in one place"
         raise ValueError(f"{path}, entry {entry} is no hand, {what}: {UNPACK_AGAIN}")
-    beside = ~((uv >= 0) & (uv < IMAGE_SIZE)).all(-1).any(-1)  # no keypoint on the image: (N,)
-    if beside.mean() > MOST_BESIDE:
-        cameras = path.name.replace("_xyz", "_K")
-        raise ValueError(
-            f"{path}: {beside.sum():,} of {len(beside):,} hands lie beside their images, the first is entry "
-            f"{beside.argmax()}: is {cameras} for images of {IMAGE_SIZE} px? If so, {UNPACK_AGAIN}"
-        )
 
 
 def _read_numbers(path: Path, shape: tuple[int, ...], flags: bool = False) -> np.ndarray:

@@ -529,22 +529,10 @@ def test_a_table_may_have_spaces_around_its_names(tmp_path: Path):
     assert read_labels(tmp_path / "a.csv")[0].keypoints.tolist() == HAND
 
 
-CAMERAS = {
-    "cameras of larger images": (
-        "K",
-        lambda K: np.array(K) * [[[4], [4], [1]]],
-        r"6 of 6 hands lie beside .* is training_K",
-    ),
-    "hands of a millimetre": ("xyz", lambda xyz: np.array(xyz) / 100, "entry 0 is no hand, its keypoints span 0.00"),
-}
-
-
-@pytest.mark.parametrize("case", CAMERAS)
-def test_hands_that_no_image_can_show_are_refused(case: str, tmp_path: Path):
-    name, change, words = CAMERAS[case]
-    path = make_tree(tmp_path / "tree", hands=6) / f"training_{name}.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text())).tolist()))
-    with pytest.raises(ValueError, match=rf"training_xyz\.json.* {words}"):
+def test_hands_of_a_millimetre_are_refused(tmp_path: Path):
+    path = make_tree(tmp_path / "tree", hands=6) / "training_xyz.json"
+    path.write_text(json.dumps((np.array(json.loads(path.read_text())) / 100).tolist()))
+    with pytest.raises(ValueError, match=r"training_xyz\.json, entry 0 is no hand, its keypoints span 0\.00"):
         FreiHAND(path.parent, "train")
 
 
