@@ -28,6 +28,7 @@ from handpose_lib.keypoints import with_gaps_filled
 from handpose_lib.storage import derived_folder
 
 FULL_SIZE = (IMAGE_SIZE, IMAGE_SIZE)  # (H, W) of a data set's images
+SEED_STEP = 0x9E3779B1  # from a seed's orders to the next one's; so many epochs apart, small seeds share none
 
 
 def decoded_images(dataset: FreiHAND | KeypointFolder, image_size: int = 128, progress: bool = True) -> Tensor:
@@ -207,7 +208,8 @@ class HandBatches:
         return self._current[1]
 
     def _shuffled(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
+        # A generator of the CPU looks at 32 bits of its seed only.
+        generator = torch.Generator().manual_seed((self.seed * SEED_STEP + epoch) % 2**32)
         order = torch.randperm(self.samples_per_epoch, generator=generator)
         if self.one_version:  # items are blocks of versions, each with the hands in the same order
             version = torch.randint(self.num_versions, order.shape, generator=generator)

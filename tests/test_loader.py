@@ -49,6 +49,13 @@ def test_images_are_decoded_once(own_tree: Path, decodings: list[Path]):
     assert len(decodings) == len(dataset)
 
 
+def test_images_of_two_sizes_are_kept_side_by_side(own_tree: Path, decodings: list[Path]):
+    dataset = FreiHAND(own_tree, "train")
+    for size in (32, 48, 32, 48):
+        assert decoded_images(dataset, size).shape[2:] == (size, size)
+    assert len(decodings) == 2 * len(dataset)
+
+
 def test_a_changed_image_renews_the_cache(own_tree: Path, decodings: list[Path]):
     dataset = FreiHAND(own_tree, "train")
     before = decoded_images(dataset, 32).clone()
@@ -99,6 +106,23 @@ def test_an_epoch_shows_every_item_once_in_an_order_of_its_own(tiny_train: FreiH
     epochs = [torch.cat([b.index for b in batches.epoch(e)]) for e in (0, 1, 0)]
     assert all(len(set(order.tolist())) == len(order) == 5 * len(batches) for order in epochs)
     assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
+
+
+def test_order_and_augmentation_depend_on_the_seed_and_on_the_epoch(tiny_train: FreiHAND):
+    shown = []
+    for seed, epoch in ((3, 0), (4, 0), (3, 1)):
+        batches = list(HandBatches(tiny_train, Framing(32), 4, Augmentation(), seed=seed).epoch(epoch))
+        order = torch.cat([batch.index for batch in batches])
+        shown.append((order, dict(zip(order.tolist(), torch.cat([b.keypoints for b in batches]), strict=True))))
+    for (order, keypoints), (other_order, others) in ((shown[0], shown[1]), (shown[0], shown[2]), (shown[1], shown[2])):
+        assert not torch.equal(order, other_order)
+        both = keypoints.keys() & others.keys()
+        assert len(both) > 4 and not any(torch.allclose(keypoints[i], others[i], atol=0.1) for i in both)
+
+
+def test_no_order_comes_twice_in_many_epochs_of_many_seeds():
+    states = {(seed * loader.SEED_STEP + epoch) % 2**32 for seed in range(200) for epoch in range(1000)}
+    assert len(states) == 200 * 1000
 
 
 def test_one_version_shows_each_hand_once_in_versions_that_change(tiny_train: FreiHAND):

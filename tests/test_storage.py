@@ -299,9 +299,15 @@ def test_a_fingerprint_changes_with_file_facts_and_version(tmp_path, monkeypatch
     marks = [cache.fingerprint([path], 128), cache.fingerprint([path], 64)]
     os.utime(path, ns=(1, 1))
     marks.append(cache.fingerprint([path], 128))
+    path.write_text(json.dumps([1, 2]))
+    os.utime(path, ns=(1, 1))  # another size alone
+    marks.append(cache.fingerprint([path], 128))
+    path.rename(tmp_path / "b.json")  # another name alone
+    marks.append(cache.fingerprint([tmp_path / "b.json"], 128))
+    (tmp_path / "b.json").rename(path)
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
     marks.append(cache.fingerprint([path], 128))
-    assert len(set(marks)) == 4
+    assert len(set(marks)) == 6
 
 
 # --- network file systems ---------------------------------------------------------------------------------------------

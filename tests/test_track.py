@@ -182,6 +182,23 @@ def test_boxes_say_where_the_hands_are():
         HandsTracker(Spots(), max_hands=0)
 
 
+def test_each_hand_has_a_filter_of_its_own():
+    places = [torch.tensor([0.0, 0.0]), torch.tensor([120.0, 0.0])]
+
+    class Two(Scripted):
+        def search(self, picture, box=None):
+            return HAND + torch.tensor(box[:2]), torch.full((21,), 0.9)
+
+        def follow(self, picture, keypoints):
+            near = min(places, key=lambda place: float((keypoints - HAND - place).norm()))
+            return HAND + near, torch.full((21,), 0.9)
+
+    tracker = HandsTracker(Two(), 2, smoothing=OneEuro())
+    tracker(BLACK, 0.0, [[0.0, 0.0, 40.0, 40.0], [120.0, 0.0, 160.0, 40.0]])
+    for hand, place in zip(tracker(BLACK, 0.1), places, strict=True):
+        assert torch.allclose(hand.keypoints, HAND + place), "a hand that rests is where it was"
+
+
 def test_painting_over_leaves_the_frame_itself_alone():
     frame = with_spots((60, 100, 250))
     covered = painted_over(frame, [HAND - HAND.mean(0) + torch.tensor([60.0, 100.0])])

@@ -683,6 +683,29 @@ def test_everyone_may_read_what_a_run_writes(tiny_train, tiny_val, tmp_path: Pat
 # --- what a step does beside the gradient -----------------------------------------------------------------------------
 
 
+def test_rate_and_sigma_change_from_step_to_step(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    trainer = Trainer(replace(SETTINGS, warmup=0.4), tiny_train, tiny_val, tmp_path)
+    seen, original = [], trainer.criterion.forward
+
+    def look(*arguments):
+        widest = trainer.targets.amax((0, 1)).sum()  # grows with sigma
+        seen.append((trainer.optimizer.param_groups[0]["lr"], trainer.optimizer.param_groups[1]["lr"], float(widest)))
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer.criterion, "forward", look)
+    monkeypatch.setattr(
+        "handpose_lib.train.render_heatmaps", lambda *a, **k: render_heatmaps(torch.full_like(a[0], 16), *a[1:])
+    )
+    trainer.run(progress=False)
+    shares = [step / trainer.total_steps for step in range(trainer.total_steps)]
+    assert [rates[:2] for rates in seen] == [(learning_rate_at(share, trainer.settings),) * 2 for share in shares]
+    widths = [
+        float(render_heatmaps(torch.full((1, 1, 2), 16.0), (32, 32), sigma_at(share, trainer.settings)).sum())
+        for share in shares
+    ]
+    assert [width for *_, width in seen] == pytest.approx(widths, rel=1e-5) and widths[0] > 2 * widths[-1]
+
+
 def test_a_young_average_forgets_fast_and_an_old_one_slowly(tiny_train, tiny_val, tmp_path: Path):
     trainer = Trainer(replace(SETTINGS, ema_decay=0.5), tiny_train, tiny_val, tmp_path)
     for step, decay in ((0, 1 / 10), (1, 2 / 11), (2, 3 / 12), (15, 0.5)):
