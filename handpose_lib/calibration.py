@@ -25,6 +25,9 @@ def calibrated(peaks: Tensor, weights: Sequence[float]) -> Tensor:
         weights: (bias, of the keypoint's own peak, of the mean over the hand's K peaks), from `fit_calibration`.
             Empty: the peaks themselves are the confidence.
     """
+    peaks = as_numbers("peaks", peaks)
+    if peaks.ndim != 2:
+        raise ValueError(f"peaks must be (B, K), one row per hand, not {tuple(peaks.shape)}")
     peaks = peaks.clamp(0, 1)
     if not weights:
         return peaks

@@ -111,6 +111,8 @@ def export_onnx(
         ModuleNotFoundError: the extra `export` is not installed.
         ValueError: the file answers otherwise than PyTorch does; it is not written then.
     """
+    if not isinstance(model, nn.Module) or Path(path).suffix != ".onnx":
+        raise ValueError(f"model and path must be a network and NAME.onnx, not a {type(model).__name__} and {path}")
     check_keypoints(model)
     if half and eight_bit:
         raise ValueError("half and eight_bit exclude each other: choose one")

@@ -104,6 +104,11 @@ def _text_of(path: Path) -> str:
         raise ValueError(f"{path} is not a text file in UTF-8 ({error.reason}): give a JSON file or a CSV") from error
 
 
+def check_entry(path: Path, entry: dict[str, Any], name: str) -> None:
+    """ValueError for an entry of `keypoints.json` that `read_labels` would refuse, to be asked before it is written."""
+    _refuse_what_cannot_be_meant(path, _hand(path, name, entry))
+
+
 def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
     """ValueError for numbers that are no places in a picture, though each alone could be one."""
     points = hand.keypoints[np.isfinite(hand.keypoints).all(-1)]

@@ -118,7 +118,15 @@ class HandBatches:
         progress: bool = True,
         source_size: int | None = None,
     ):
-        if not is_whole(batch_size) or not 0 <= rank < processes:
+        if not hasattr(dataset, "keypoints") or not isinstance(framing, Framing):
+            kinds = f"a {type(dataset).__name__} and a {type(framing).__name__}"
+            raise ValueError(f"dataset and framing are {kinds}: give open_data(root, split) and a Framing")
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            raise ValueError(f"augmentation is {augmentation!r}, it must be an Augmentation or None")
+        for name, flag in (("one_version", one_version), ("resident", resident)):
+            if not isinstance(flag, bool) and (flag is not None or name == "one_version"):
+                raise ValueError(f"{name} is {flag!r}, it must be true or false")
+        if not (is_whole(batch_size) and is_whole(rank, 0) and is_whole(processes)) or rank >= processes:
             raise ValueError(
                 f"batch_size {batch_size} must be at least 1, and rank {rank} one of {processes} processes"
             )
@@ -185,6 +193,8 @@ class HandBatches:
         """Shuffled, augmented batches of a training epoch, this process's part, from batch number `first` on."""
         if self.keypoints is None:
             raise ValueError("this data set has no keypoints, so there is nothing to train on")
+        if not (is_whole(epoch, 0) and is_whole(first, 0)):
+            raise ValueError(f"epoch and first must be whole numbers from 0 on, not {epoch!r} and {first!r}")
         return self._batches([self.items(epoch, number) for number in range(first, len(self))], epoch)
 
     def in_order(self) -> Iterator[Batch]:

@@ -37,21 +37,32 @@ def run_name(settings: TrainSettings, train_set: FreiHAND | KeypointFolder) -> s
     Equal names mean equal settings, image ids and keypoints, and images of the same sizes in bytes: pictures of the
     same hands that were rendered in another way differ in that.
     """
-    hands = hashlib.sha256(train_set.keypoints.tobytes())
-    for index in range(len(train_set)):
-        hands.update(train_set.image_path(index).stat().st_size.to_bytes(8, "little"))
-    data = [train_set.split, train_set.num_hands, list(train_set.versions), hands.hexdigest()]
-    text = json.dumps([settings.to_json(), data], sort_keys=True)
+    text = json.dumps([settings.to_json(), content_of(train_set)], sort_keys=True)
     return f"unet{settings.width}_{settings.framing.image_size}px_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
+def content_of(dataset: FreiHAND | KeypointFolder) -> list:
+    """What a data set shows, as JSON values that are equal for equal hands and images, wherever they lie."""
+    hands = hashlib.sha256(dataset.keypoints.tobytes())
+    for index in range(len(dataset)):
+        hands.update(dataset.image_path(index).stat().st_size.to_bytes(8, "little"))
+    return [dataset.split, dataset.num_hands, list(dataset.versions), hands.hexdigest()]
+
+
 def check_arguments(
-    settings: TrainSettings, train_set: FreiHAND | KeypointFolder, val_set: FreiHAND | KeypointFolder, minutes: float
+    settings: TrainSettings,
+    train_set: FreiHAND | KeypointFolder,
+    val_set: FreiHAND | KeypointFolder,
+    minutes: float,
+    **flags: bool,
 ) -> None:
     """ValueError for what a run can't begin with; notes on hands in both sets, and on transforms, which do nothing."""
     if not isinstance(settings, TrainSettings):
         kind = type(settings).__name__
         raise ValueError(f"settings is a {kind}, it must be TrainSettings, such as PRESETS['quick']")
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}, it must be true or false")
     if not (is_positive(minutes) or minutes == 0):
         raise ValueError(f"checkpoint_minutes is {minutes}, it must be a number, and not negative")
     for name, dataset in (("train_set", train_set), ("val_set", val_set)):
@@ -109,13 +120,13 @@ def write_checkpoint(state: dict, folder: Path, keep_previous: bool = False) -> 
             replace(newest, previous)
 
 
-def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings, name: str) -> dict:
+def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings, name: str, validation: list) -> dict:
     """The state of a run's last checkpoint.
 
     Args:
         folder: of the run.
         device: where the tensors go.
-        settings, name: of the run that continues; see `run_name`.
+        settings, name, validation: of the run that continues; see `run_name`, and `content_of` its validation set.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -128,6 +139,11 @@ def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings,
         raise ValueError(f"{path} was written with another {', '.join(changed)}: use the same, or another folder")
     if state["run"] != name:
         raise ValueError(f"{path} was written with other training hands: use the same, or another folder")
+    if state.get("validation", validation) != validation:  # older ones do not say
+        raise ValueError(
+            f"{path} was written with another validation set, so its errors can't be compared: use the same, or "
+            "another folder"
+        )
     return state
 
 

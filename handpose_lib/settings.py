@@ -106,9 +106,14 @@ class TrainSettings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainSettings":
-        """The settings that `to_json` wrote."""
+        """The settings that `to_json` wrote; ValueError for other values."""
+        if not isinstance(values, dict) or not isinstance(values.get("augmentation"), dict):
+            raise ValueError(f"these are no settings that to_json wrote: {values!r:.60}")
         framing = Framing.from_json(values)
         others = {name: value for name, value in values.items() if name not in framing.to_json()}
+        for kind, names in ((cls, others), (Augmentation, values["augmentation"])):
+            if strange := names.keys() - {option.name for option in dataclasses.fields(kind)}:
+                raise ValueError(f"{min(strange)} is no setting of {kind.__name__}: was it written by a later version?")
         others |= {name: tuple(others.get(name, ())) for name in ("decoder", "refine")}
         return cls(**others | {"framing": framing, "augmentation": Augmentation(**values["augmentation"])})
 

@@ -64,7 +64,8 @@ class Trainer:
         sync_batchnorm: bool = False,
         checkpoint_minutes: float = 10.0,
     ):
-        runs.check_arguments(settings, train_set, val_set, checkpoint_minutes)
+        flags = {"compiled": compiled, "sync_batchnorm": sync_batchnorm}
+        runs.check_arguments(settings, train_set, val_set, checkpoint_minutes, **flags)
         self.settings = settings
         self.folder = Path(folder)
         check_target(self.folder / runs.CHECKPOINTS[0])
@@ -277,6 +278,7 @@ class Trainer:
         state = {
             "settings": self.settings.to_json(),
             "run": self.name,
+            "validation": runs.content_of(self.val_set),
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -293,7 +295,8 @@ class Trainer:
             FileNotFoundError: there is no checkpoint.
             ValueError: it is damaged, or another run's.
         """
-        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name)
+        validation = runs.content_of(self.val_set)
+        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name, validation)
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

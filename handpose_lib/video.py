@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from handpose_lib.fields import is_number, is_positive, is_whole
+from handpose_lib.fields import as_numbers, is_number, is_whole
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
 from handpose_lib.reading import refuse_no_text, refuse_special
 
@@ -26,6 +26,7 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can wr
 COUNTED = (".mp4", ".m4v", ".mov", ".avi")  # files that hold a number of frames; others give a guess
 WHOLE, MOST_FRAMES = 0.9, 1e8  # a share of those, and a number that no film has
 SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
+RATES = (0.01, 1000)  # that may be asked for
 LONGEST = 60.0  # s for which a film shows a picture; recordings that were interrupted have gaps of hours
 MUCH = 1 << 20  # bytes; a disk with less room is full for a film
 FRAME_SECONDS = 1 / 30  # between frames whose stream gives no time
@@ -170,8 +171,10 @@ class VideoWriter:
         codec = CODECS.get(path.suffix.lower())
         if codec is None:
             raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
-        if not is_positive(fps) or len(size) != 2 or not all(is_whole(side, 2) for side in size):
-            raise ValueError(f"a film needs frames per second above 0 and sides of 2 px or more, not {fps} and {size}")
+        sides = len(size) == 2 and all(is_whole(side, 2) for side in size)
+        if not sides or not is_number(fps) or not RATES[0] <= fps <= RATES[1]:
+            limits = f"above 0, from {RATES[0]} to {RATES[1]}, and sides of 2 px or more"
+            raise ValueError(f"a film needs frames per second {limits}, not {fps} and {size}")
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(
@@ -189,6 +192,8 @@ class VideoWriter:
 
     def write(self, image: np.ndarray, time: float) -> None:
         """Adds a picture, RGB uint8 (H, W, 3), that is shown from `time` in seconds on."""
+        if not self._writer.isOpened():
+            raise ValueError(f"{self.path} is closed: open another film")
         if not isinstance(image, np.ndarray):
             raise ValueError(f"a picture for a film is a {type(image).__name__}: give an array (H, W, 3), RGB uint8")
         if (
@@ -251,6 +256,14 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, confidence: np.ndarr
         keypoints: (21, 2) px of it.
         confidence: (21,) from 0 to 1.
     """
+    keypoints, confidence = (
+        as_numbers(name, given).detach().cpu().numpy()
+        for name, given in (("keypoints", keypoints), ("confidence", confidence))
+    )
+    if keypoints.shape != (21, 2) or confidence.shape != (21,) or not np.isfinite(keypoints).all():
+        raise ValueError(
+            f"keypoints must be (21, 2) and finite, confidence (21,), not {keypoints.shape} and {confidence.shape}"
+        )
     length = float(np.ptp(keypoints, axis=0).max())
     thick = int(np.clip(length / 45, 1, 12))
     points = np.clip(keypoints, -9999, 9999)

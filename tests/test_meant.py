@@ -34,6 +34,7 @@ from handpose_lib.inputs import corners_of
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.labels import find_labels, read_labels
+from handpose_lib.loader import HandBatches
 from handpose_lib.losses import adaptive_wing, adaptive_wing_constants
 from handpose_lib.pictures import is_drawing, picture_files, picture_size, read_picture
 from handpose_lib.predict import HandPosePredictor, bundled_weights
@@ -43,8 +44,9 @@ from handpose_lib.stacked import StackedUNet
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import render_hand, write_dataset
 from handpose_lib.track import Clock, HandTracker
+from handpose_lib.train import Trainer
 from handpose_lib.unet import UNet2DHandPose
-from handpose_lib.video import VideoWriter
+from handpose_lib.video import VideoWriter, draw_skeleton
 from handpose_lib.weights import load_model, save_model
 
 HANDS, OTHER = torch.rand(4, 21, 2) * 200, torch.rand(4, 21, 2) * 200
@@ -256,6 +258,22 @@ ARGUMENTS = {
     "a history without a loss": (
         lambda: plots.training_curves(pd.DataFrame({"epoch": [1]})), "history has no sigma_px: give pd.read_csv"
     ),
+    "frames beyond counting": (lambda: VideoWriter("no.avi", (20, 30), 1e9), "from 0.01 to 1000"),
+    "a skeleton of 20 keypoints": (
+        lambda: draw_skeleton(PICTURE.copy(), HANDS[0, :20], torch.ones(21)), r"keypoints must be \(21, 2\) and finite"
+    ),
+    "a skeleton of NaN": (
+        lambda: draw_skeleton(PICTURE.copy(), np.full((21, 2), math.nan), np.ones(21)), "must be .* and finite, confi"
+    ),
+    "an image without end": (lambda: render_hand(0, image_size=10**6), "and the size at most 4096"),
+    "images without end": (lambda: write_dataset("no", 1, image_size=10**6), "they must be >= 0, from 1 to 4096"),
+    "settings of nothing": (lambda: TrainSettings.from_json(None), "these are no settings that to_json wrote: None"),
+    "settings of another version": (
+        lambda: TrainSettings.from_json(TrainSettings().to_json() | {"momentum": 1}), "momentum is no setting of TrainS"
+    ),
+    "a predictor to export": (lambda: export_onnx(PREDICTOR, "no.onnx"), "a network and NAME.onnx, not a HandPo"),
+    "weights to export to": (lambda: export_onnx(NETWORK, "w.safetensors"), "NAME.onnx, not a UNet2DHandPose and w"),
+    "peaks of one hand": (lambda: calibrated(torch.rand(21), (1.0, 2.0, 3.0)), r"peaks must be \(B, K\), one row per"),
     "text for numbers": (lambda: metrics.epe("abc", OTHER), "pred must be numbers, not 'abc': give a tensor"),
     "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "pred must be numbers, not None"),
     "a level as text": (lambda: metrics.bootstrap_interval(HANDS, level="0.9"), "level is 0.9, it must be a share"),
@@ -415,6 +433,69 @@ def test_a_choice_of_another_kind_is_damage(name: str, tmp_path: Path):
         (tmp_path / "session.json").write_text(json.dumps(chosen | {name: wrong}))
         with pytest.raises(ValueError, match=r"session\.json is damaged \(.*\): run chapter 00 again"):
             recall(tmp_path)
+
+
+def test_batches_and_trainings_are_given_what_is_meant(tiny_train: FreiHAND, tiny_val: FreiHAND, tmp_path: Path):
+    framing, options = Framing(16), {"progress": False}
+    for wrong, words in (
+        (lambda: HandBatches("hands", framing, 2), "dataset and framing are a str and a Framing: give open_data"),
+        (lambda: HandBatches(tiny_val, 64, 2), "dataset and framing are a FreiHAND and a int"),
+        (lambda: HandBatches(tiny_val, framing, 2, augmentation={"rotation": 5}), "it must be an Augmentation or None"),
+        (lambda: HandBatches(tiny_val, framing, 2, one_version="no"), "one_version is 'no', it must be true or false"),
+        (lambda: HandBatches(tiny_val, framing, 2, resident="no"), "resident is 'no', it must be true or false"),
+        (lambda: HandBatches(tiny_val, framing, 2, rank=0.0), "rank 0.0 one of 1 processes"),
+        (lambda: HandBatches(tiny_val, framing, 2, **options).epoch(1.5), "epoch and first must be whole numbers"),
+        (lambda: HandBatches(tiny_val, framing, 2, **options).epoch(0, first=-1), "from 0 on, not 0 and -1"),
+        (
+            lambda: Trainer(TrainSettings(), tiny_train, tiny_val, tmp_path, compiled="no"),
+            "compiled is 'no', it must be",
+        ),
+        (
+            lambda: Trainer(TrainSettings(), tiny_train, tiny_val, tmp_path, sync_batchnorm=1),
+            "sync_batchnorm is 1, it mu",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            wrong()
+
+
+def test_a_run_that_goes_on_is_held_to_the_hands_that_chose_its_best_weights(
+    tiny_train: FreiHAND, tiny_val: FreiHAND, tmp_path: Path
+):
+    settings = TrainSettings(framing=Framing(16), width=4, depth=2, epochs=1, batch_size=8)
+    Trainer(settings, tiny_train, tiny_val, tmp_path, "cpu").run(progress=False)
+    test = FreiHAND(tiny_train.root, "test")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt was written with another validation set, so its errors"):
+        Trainer(settings, tiny_train, test, tmp_path, "cpu").resume()
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del checkpoint["validation"]  # as older versions wrote it
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    assert Trainer(settings, tiny_train, test, tmp_path, "cpu").resume().epoch == 1
+
+
+def test_a_label_that_could_not_be_read_again_is_not_saved(tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((90, 90, 3), np.uint8))
+    store = LabelStore(tmp_path, lambda file: (HANDS[:1], torch.ones(1, 21)))
+    for keypoints, words in (
+        ([[x / 90, y / 90] for x, y in HAND], "shares"),
+        ([[0, 0], *HAND[1:]], "1 keypoint at 0, 0"),
+    ):
+        with pytest.raises(ValueError, match=rf"keypoints\.json, the label \(a\.png\): .*{words}"):
+            store.save(0, {"keypoints": keypoints})
+    assert store.save(0, {"keypoints": HAND}) == 1
+    for number in (-1, 1, True, "0"):
+        for use in (store.hand, store.remove, lambda n: store.save(n, {"keypoints": HAND})):
+            with pytest.raises(ValueError, match=f"there is no picture {number!r}: they are numbered from 0 to 0"):
+                use(number)
+    assert len(read_labels(tmp_path / "keypoints.json")) == 1
+
+
+def test_a_film_that_is_closed_takes_no_pictures(tmp_path: Path):
+    film = VideoWriter(tmp_path / "a.avi", (20, 30), 10)
+    film.write(np.zeros((20, 30, 3), np.uint8), 0.0)
+    film.close()
+    with pytest.raises(ValueError, match=r"a\.avi is closed: open another film"):
+        film.write(np.zeros((20, 30, 3), np.uint8), 1.0)
 
 
 def test_the_worst_of_fewer_than_none_are_not_asked_for(tiny_val: FreiHAND):

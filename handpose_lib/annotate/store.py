@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from handpose_lib.fields import is_whole
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.labels import LABELS, SIDES, read_labels
+from handpose_lib.labels import LABELS, SIDES, check_entry, read_labels
 from handpose_lib.pictures import picture_files, picture_size
 from handpose_lib.storage import atomic_path, lock_for, refuse_target
 
@@ -93,6 +94,7 @@ class LabelStore:
         Raises:
             ValueError: the picture can't be read.
         """
+        self._check_number(number)
         height, width = picture_size(self.files[number])
         entry = self._saved(number)
         answer: dict[str, Any] = {"name": self.names[number], "size": [width, height], "saved": entry is not None}
@@ -103,6 +105,10 @@ class LabelStore:
         points = [_labelled(point) for point in entry.get("keypoints", entry.get("uv"))]
         group = entry.get("group", entry.get("scene"))
         return answer | {"keypoints": points, "side": entry.get("side") or "", "group": str(group or "")}
+
+    def _check_number(self, number: int) -> None:
+        if not is_whole(number, 0) or number >= len(self.files):
+            raise ValueError(f"there is no picture {number!r}: they are numbered from 0 to {len(self.files) - 1}")
 
     def _saved(self, number: int) -> dict[str, Any] | None:
         return next((entry for entry in self._entries if entry["file"] == self.names[number]), None)
@@ -136,8 +142,10 @@ class LabelStore:
             ValueError: the label is not like that.
             OSError: the file can't be written.
         """
+        self._check_number(number)
         height, width = picture_size(self.files[number])
         entry = {"file": self.names[number], **_checked(label, width, height)}
+        check_entry(self.path, entry, "the label")
         with self._writing_alone():
             old = self._saved(number)
             entries = [entry if each is old else each for each in self._entries]
@@ -146,6 +154,7 @@ class LabelStore:
 
     def remove(self, number: int) -> int:
         """Takes a picture's label away; returns how many pictures are labelled."""
+        self._check_number(number)
         with self._writing_alone():
             old = self._saved(number)
             if old is not None:

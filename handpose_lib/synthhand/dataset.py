@@ -34,6 +34,7 @@ from .shading import render_layer
 
 RENDERING = 24 * 3600.0  # s; as long as this, one process waits for another that renders the same set
 MOST_IMAGES = 10**8
+LARGEST = 4096  # px, of an image's side
 LEAST_BYTES = 5_000  # of an image of 224 px
 LABELS = ("K", "xyz", "scale", "occluded")
 _MASK_QUALITY = 70
@@ -65,11 +66,11 @@ def render_hand(
     """
     without = _checked_parts(without)
     if split not in ("training", "evaluation") or not (
-        is_whole(index, 0) and is_whole(seed, 0) and is_whole(image_size)
+        is_whole(index, 0) and is_whole(seed, 0) and is_whole(image_size) and image_size <= LARGEST
     ):
         raise ValueError(
             f"split is {split!r}, index {index}, seed {seed} and image_size {image_size}: the split must be "
-            "training or evaluation, the others whole numbers"
+            f"training or evaluation, the others whole numbers, and the size at most {LARGEST}"
         )
     versions = (versions,) if isinstance(versions, str) else versions
     versions = tuple(versions or (("evaluation",) if split == "evaluation" else VERSIONS))
@@ -134,8 +135,9 @@ def write_dataset(
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if max(len(VERSIONS) * hands, evaluation_hands) >= MOST_IMAGES:
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: images are named by numbers of 8 digits")
-    if not (is_whole(seed, 0) and is_whole(image_size) and is_whole(quality)) or quality > 100:
-        raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be >= 0, >= 1 and 1-100")
+    if not (is_whole(seed, 0) and is_whole(image_size) and is_whole(quality)) or quality > 100 or image_size > LARGEST:
+        limits = f">= 0, from 1 to {LARGEST} and 1-100"
+        raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be {limits}")
     if workers is not None and not is_whole(workers):
         raise ValueError(f"workers={workers}: it must be at least 1, or be left out")
     refuse_others(out, settings)
