@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from handpose_lib.fields import as_numbers, is_number, is_whole
-from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, WRIST_COLOUR
+from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.reading import refuse_no_text, refuse_special
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
@@ -260,10 +260,10 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, confidence: np.ndarr
         as_numbers(name, given).detach().cpu().numpy()
         for name, given in (("keypoints", keypoints), ("confidence", confidence))
     )
-    if keypoints.shape != (21, 2) or confidence.shape != (21,) or not np.isfinite(keypoints).all():
-        raise ValueError(
-            f"keypoints must be (21, 2) and finite, confidence (21,), not {keypoints.shape} and {confidence.shape}"
-        )
+    count = len(KEYPOINT_NAMES)
+    if keypoints.shape != (count, 2) or confidence.shape != (count,) or not np.isfinite(keypoints).all():
+        shapes = f"{keypoints.shape} and {confidence.shape}"
+        raise ValueError(f"keypoints must be ({count}, 2) and finite, confidence ({count},), not {shapes}")
     length = float(np.ptp(keypoints, axis=0).max())
     thick = int(np.clip(length / 45, 1, 12))
     points = np.clip(keypoints, -9999, 9999)
