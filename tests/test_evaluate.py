@@ -1,3 +1,4 @@
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,9 @@ def test_table_has_a_row_a_keypoint_and_groups_average_it(tiny_val: FreiHAND):
     assert tuple(report.table["keypoint"]) == KEYPOINT_NAMES
     tips = report.table.loc[[4, 8, 12, 16, 20], "pck_0.2_bbox"].mean()
     assert report.groups.loc["fingertips", "pck_0.2_bbox"] == pytest.approx(tips)
+    errors = (mean_hand(tiny_val) - torch.from_numpy(tiny_val.keypoints)).norm(dim=-1).numpy()
+    assert report.summary["median_px224"] == pytest.approx(np.median(errors), rel=1e-5)
+    assert np.allclose(report.table["median_px224"], np.median(errors, axis=0), rtol=1e-5)
     assert report.by_version["images"].sum() == len(tiny_val)
 
 
@@ -60,6 +64,14 @@ def test_true_boxes_are_looked_at_in_batches_of_any_size_a_last_one_of_one_too(t
     nn.init.normal_(model.head.weight)
     whole, parts = (evaluate(model, tiny_val, boxes="truth", batch_size=n) for n in (len(tiny_val), len(tiny_val) - 1))
     assert torch.allclose(whole.predictions, parts.predictions, atol=0.01)
+
+
+def test_the_mean_hand_is_the_mean_of_what_is_labelled(tiny_train: FreiHAND):
+    dataset = copy(tiny_train)
+    dataset.keypoints = tiny_train.keypoints.copy()
+    dataset.keypoints[0, 3] = np.nan
+    expected = [dataset.keypoints[k == 3 :, k].astype(float).mean(0) for k in range(21)]
+    assert np.allclose(mean_hand(dataset), expected, atol=1e-3)
 
 
 def test_worst_cases_come_first(tiny_val: FreiHAND):

@@ -97,7 +97,7 @@ class Nobody:
 
 
 def flat(pictures: list) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.full((len(pictures), 21, 2), 5.0), torch.full((len(pictures), 21), 0.5)
+    return torch.full((len(pictures), 21, 2), 5.25), torch.full((len(pictures), 21), 0.5)
 
 
 class Flat(Nobody):
@@ -132,7 +132,8 @@ def test_answers_do_not_replace_a_file_that_is_none(kind: str, tmp_path: Path, w
 def test_answers_replace_those_of_an_earlier_run(before: str, tmp_path: Path):
     (tmp_path / "keypoints.json").write_text(before)
     assert answers.answer_files([picture(tmp_path / "a.jpg")], Flat(), tmp_path) == (1, [])
-    assert list(json.loads((tmp_path / "keypoints.json").read_text())) == [str(tmp_path / "a.jpg")]
+    answer = {"keypoints": [[5.25, 5.25]] * 21, "confidence": [0.5] * 21}
+    assert json.loads((tmp_path / "keypoints.json").read_text()) == {str(tmp_path / "a.jpg"): answer}
 
 
 @pytest.mark.parametrize("other", ["wave.json", "wave.csv", "wave_hands.avi"])

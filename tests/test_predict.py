@@ -424,6 +424,29 @@ def test_a_search_is_a_call_for_one_picture():
         assert torch.equal(keypoints, together[0][0]) and torch.equal(confidence, together[1][0])
 
 
+def test_to_follow_a_hand_is_one_look_of_the_network():
+    network, seen = SeesRed(), []
+    network.register_forward_hook(lambda module, given, answer: seen.append(len(given[0])))
+    predictor = HandPosePredictor(network)
+    predictor.follow(with_spot(200, 150, 90.0, 70.0, 6.0), torch.rand(21, 2) * 60 + 50)
+    assert seen == [1]
+
+
+def test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on(tiny_val, monkeypatch):
+    asked = []
+
+    def decode(heatmaps, method, **options):
+        asked.append((method, options.get("sigma")))
+        return decode_heatmaps(heatmaps, method, **options)
+
+    monkeypatch.setattr(predict, "decode_heatmaps", decode)
+    network = UNet2DHandPose(4, 2, framing=Framing(32))
+    network.heatmap_sigma = 1.25
+    HandPosePredictor(network, method="dark")(np.zeros((40, 40, 3), np.uint8))
+    evaluate(network, tiny_val)
+    assert asked[0] == ("dark", 1.25) and set(asked[1:]) == {("local_peak", 1.25)}
+
+
 @pytest.mark.parametrize("method", ["local_peak", "dark", "argmax"])
 def test_the_width_of_the_peaks_reaches_the_decoders_that_ask_for_it(method: str):
     wide = render_heatmaps(torch.tensor([[[20.3, 41.8]]]), (64, 64), sigma=5.0)
