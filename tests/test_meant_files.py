@@ -136,6 +136,16 @@ def test_answers_replace_those_of_an_earlier_run(before: str, tmp_path: Path):
     assert json.loads((tmp_path / "keypoints.json").read_text()) == {str(tmp_path / "a.jpg"): answer}
 
 
+def test_answers_on_a_large_picture_are_in_its_own_pixels(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(answers, "read_reduced", lambda file: pictures.read_reduced(file, 256))
+    large = picture(tmp_path / "large.jpg", (480, 640))
+    assert answers.answer_files([large], Flat(), tmp_path / "out") == (1, [])
+    (answer,) = json.loads((tmp_path / "out" / "keypoints.json").read_text()).values()
+    reduced, factors = pictures.read_reduced(large, 256)
+    assert factors == (640 / reduced.shape[1], 480 / reduced.shape[0]) and min(factors) > 2
+    assert np.allclose(answer["keypoints"], np.array(5.75) * factors - 0.5, atol=0.01)
+
+
 @pytest.mark.parametrize("other", ["wave.json", "wave.csv", "wave_hands.avi"])
 def test_answers_on_a_video_take_another_name_where_theirs_is_of_another_file(other: str, tmp_path: Path):
     wave = film(tmp_path / "wave.avi")

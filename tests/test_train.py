@@ -662,6 +662,39 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_lowest_error(tiny_trai
     assert not same(weights(tmp_path), trainer.average.module.state_dict())
 
 
+def test_the_best_epoch_is_remembered_by_a_run_that_goes_on(tiny_train, tiny_val, tmp_path, monkeypatch):
+    shifts = iter((30.0, 5.0, 60.0))
+    truth = torch.from_numpy(tiny_val.keypoints)
+    answer = lambda self: (truth + next(shifts), torch.ones(truth.shape[:2]))  # noqa: E731
+    monkeypatch.setattr(Trainer, "_predict_validation", answer)
+    first = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
+    first.run(progress=False, until_step=2 * len(first.batches))
+    second = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path).resume()
+    assert second.best_error == first.best_error < 10
+    second.run(progress=False)
+    assert load_model(tmp_path / "best.safetensors")[1]["epoch"] == second.best_epoch == 2
+
+
+def test_the_weights_that_are_kept_score_what_the_history_says(tiny_val, whole: Path):
+    model, header = load_model(whole / "best.safetensors")
+    row = pd.read_csv(whole / "history.csv").set_index("epoch").loc[header["epoch"]]
+    report = evaluate(model, tiny_val)  # the averaged weights, on the pictures as they are
+    assert report.summary["epe_px128"] == pytest.approx(row["val_epe_px128"], rel=1e-4)
+    assert report.summary["pck_0.2_bbox"] == pytest.approx(row["val_pck_0.2_bbox"], abs=1e-3)
+
+
+def test_what_counts_and_its_weight_reach_the_loss(tiny_train, tiny_val, tmp_path: Path, monkeypatch):
+    trainer = Trainer(replace(SETTINGS, foreground_weight=3.0), tiny_train, tiny_val, tmp_path)
+    assert trainer.criterion.foreground_weight == 3.0
+    batch = next(iter(trainer.batches.epoch(0)))
+    batch.visible[0, 5] = False
+    given, original = [], trainer.criterion.forward
+    monkeypatch.setattr(trainer.criterion, "forward", lambda *a: (given.append(a), original(*a))[1])
+    trainer.train_step(batch)
+    ((_, _, visible, count),) = given
+    assert torch.equal(visible, batch.visible) and float(count) == int(batch.visible.sum())
+
+
 def test_a_nan_loss_names_a_checkpoint_only_where_there_is_one(tiny_train, tiny_val, tmp_path: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path)
     trainer.train_step = lambda batch: torch.tensor(math.nan)
