@@ -65,6 +65,36 @@ SABOTAGES = (
     Sabotage(
         "a T4 is given bfloat16", "devices", "< (8, 0)", "< (7, 0)", "test_placement.py",
     ),
+    Sabotage(
+        "the rate changes once per epoch", "train",
+        "share = self.step / self.total_steps", "share = self.epoch / self.settings.epochs",
+        "test_train.py::test_rate_and_sigma_change_from_step_to_step",
+    ),
+    Sabotage(
+        "the rate has no warm-up", "settings",
+        "if progress < settings.warmup:", "if False:",
+        "test_train.py::test_schedules_start_rise_and_end_where_they_should",
+    ),
+    Sabotage(
+        "the last weights are kept, and not their average", "train",
+        "runs.copied(self.average.module), self.epoch", "runs.copied(self.model), self.epoch",
+        "test_train.py::test_the_weights_that_are_kept_score_what_the_history_says",
+    ),
+    Sabotage(
+        "the last weights are validated, and not their average", "train",
+        "return predict_keypoints(self.average,", "return predict_keypoints(self.model,",
+        "test_train.py::test_the_weights_that_are_kept_score_what_the_history_says",
+    ),
+    Sabotage(
+        "a resumed run forgets its best error", "train",
+        '"seconds", "best_error", "best_epoch"', '"seconds", "best_epoch"',
+        "test_train.py::test_the_best_epoch_is_remembered_by_a_run_that_goes_on",
+    ),
+    Sabotage(
+        "the loss counts keypoints that are not there", "train",
+        "self.criterion(each, self.targets, batch.visible, num_maps)", "self.criterion(each, self.targets)",
+        "test_train.py::test_what_counts_and_its_weight_reach_the_loss",
+    ),
     # --- data
     Sabotage(
         "streamed images are flipped", "loader",
@@ -102,6 +132,66 @@ SABOTAGES = (
         "(len(values) == 3 and not values[2])", "False",
         "test_keypoint_folder.py::test_visibility_0_is_not_labelled_and_1_is",
     ),
+    Sabotage(
+        "every seed gives the same order", "loader",
+        "(self.seed * SEED_STEP + epoch) % 2**32", "epoch",
+        "test_loader.py::test_order_and_augmentation_depend_on_the_seed_and_on_the_epoch",
+    ),
+    Sabotage(
+        "a sample is changed in the same way in each epoch", "loader",
+        "keyed_uniform(self.seed, epoch, self", "keyed_uniform(self.seed, 0, self",
+        "test_loader.py::test_order_and_augmentation_depend_on_the_seed_and_on_the_epoch",
+    ),
+    Sabotage(
+        "a sample is changed by its place in the batch", "loader",
+        "epoch, self.ids[index], count)", "epoch, torch.arange(len(index)), count)",
+        "test_loader.py::test_a_samples_augmentation_depends_on_neither_batch_size_nor_place",
+    ),
+    Sabotage(
+        "every process takes the first part of a batch", "loader",
+        "begin = number * self.batch_size + self.rank * share", "begin = number * self.batch_size",
+        "test_loader.py::test_the_parts_of_all_processes_in_order_are_the_whole",
+    ),
+    Sabotage(
+        "an epoch of one version shows the first one always", "loader",
+        "order = version * self.samples_per_epoch + order", "order = 0 * version + order",
+        "test_loader.py::test_one_version_shows_each_hand_once_in_versions_that_change",
+    ),
+    Sabotage(
+        "what is scored is augmented", "loader",
+        "self.processes), None)", "self.processes), 0)",
+        "test_loader.py::test_in_order_gives_every_item_once_unchanged",
+    ),
+    Sabotage(
+        "images are resized without a filter", "loader",
+        'mode="bilinear", antialias=True', 'mode="bilinear"',
+        "test_loader.py::test_decoded_images_are_the_data_sets_own_resized",
+    ),
+    Sabotage(
+        "decoded images of two sizes replace each other", "loader",
+        "{'-'.join(dataset.versions)}_{image_size}.npy", "{'-'.join(dataset.versions)}.npy",
+        "test_loader.py::test_images_of_two_sizes_are_kept_side_by_side",
+    ),
+    Sabotage(
+        "a cache does not look at the size of a file", "cache",
+        "{path.name} {stat.st_size} {stat.st_mtime_ns}", "{path.name} {stat.st_mtime_ns}",
+        "test_storage.py::test_a_fingerprint_changes_with_file_facts_and_version",
+    ),
+    Sabotage(
+        "keypoints and pictures are never mirrored", "augment",
+        "(cos * flip, -sin), -1), torch.stack((sin * flip, cos)", "(cos, -sin), -1), torch.stack((sin, cos)",
+        "test_augment.py::test_mirror_maps_x_to_width_minus_one_minus_x_and_swaps_no_index",
+    ),
+    Sabotage(
+        "cameras of pictures of another size are taken", "freihand",
+        "if off.mean() > 0.5:", "if False:",
+        "test_meant_files.py::test_cameras_of_images_of_another_size_are_refused_and_single_hands_noted",
+    ),
+    Sabotage(
+        "a folder that is linked into another is passed over", "pictures",
+        "else links if entry.is_symlink() else folders", "else [] if entry.is_symlink() else folders",
+        "test_meant_files.py::test_a_folder_that_is_linked_into_another_is_looked_into_once",
+    ),
     # --- scores
     Sabotage(
         "px of 128 and of 224 are swapped in by_version", "evaluate",
@@ -120,6 +210,21 @@ SABOTAGES = (
     Sabotage(
         "an error on the threshold counts as within", "metrics",
         "errors <= bound if inclusive else errors < bound", "errors <= bound", "test_metrics.py",
+    ),
+    Sabotage(
+        "a confidence is that of another keypoint", "heatmaps",
+        "torch.nan_to_num(value, nan=0.0).clamp(0, 1)", "torch.nan_to_num(value.roll(1, -1), nan=0.0).clamp(0, 1)",
+        "test_heatmaps.py::test_each_map_is_decoded_on_its_own_whatever_its_memory_layout",
+    ),
+    Sabotage(
+        "a prediction that is NaN is left out of the scores", "metrics",
+        "    errors = torch.where(pred.isfinite().all(-1), errors, torch.inf)\n", "",
+        "test_metrics.py::test_a_nan_prediction_is_wrong_and_its_distance_infinite",
+    ),
+    Sabotage(
+        "the mean hand is the median one", "evaluate",
+        ".nanmean(dim=0)\n", ".nanmedian(dim=0).values\n",
+        "test_evaluate.py::test_the_mean_hand_is_the_mean_of_what_is_labelled",
     ),
     # --- prediction
     Sabotage(
@@ -165,6 +270,26 @@ SABOTAGES = (
         "if pictures.is_drawing(file) or _is_film(file)", "if False",
         "test_meant.py::test_drawings_of_an_earlier_answer_are_left_out_wherever_they_lie",
     ),
+    Sabotage(
+        "the predictor ignores the width of the peaks", "predict",
+        "self.method, sigma_of(self.model))", "self.method)",
+        "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
+    ),
+    Sabotage(
+        "following a hand takes two looks", "predict",
+        "self.look([pixels], view, mirrored=False)", "self.look([pixels], view, mirrored=True)",
+        "test_predict.py::test_to_follow_a_hand_is_one_look_of_the_network",
+    ),
+    Sabotage(
+        "answers on large pictures are in pixels of the reduced ones", "answers",
+        "if factors != (1.0, 1.0) else keypoints", "if False else keypoints",
+        "test_meant_files.py::test_answers_on_a_large_picture_are_in_its_own_pixels",
+    ),
+    Sabotage(
+        "answers replace labels", "answers",
+        "    _refuse_foreign(out / ANSWERS)\n", "",
+        "test_meant_files.py::test_answers_do_not_replace_a_file_that_is_none",
+    ),
     # --- videos
     Sabotage(
         "a hand that is lost is followed on", "track",
@@ -191,6 +316,31 @@ SABOTAGES = (
         "the filter's cutoff does not rise with speed", "smoothing",
         "self.min_cutoff + self.beta * speed", "self.min_cutoff + 0 * speed", "test_smoothing.py",
     ),
+    Sabotage(
+        "a second hand is searched for once", "track",
+        "self._until_search = SEARCH_EVERY\n", "self._until_search = 10**9\n",
+        "test_track.py::test_a_second_hand_that_comes_later_is_found_within_a_few_frames",
+    ),
+    Sabotage(
+        "all hands go through one filter", "track",
+        "deepcopy(smoothing)", "smoothing",
+        "test_track.py::test_each_hand_has_a_filter_of_its_own",
+    ),
+    Sabotage(
+        "the filter's two cutoffs are swapped", "smoothing",
+        "_share(self.speed_cutoff, step)", "_share(self.min_cutoff, step)",
+        "test_smoothing.py::test_it_does_what_the_paper_says",
+    ),
+    Sabotage(
+        "a gap in a recording is filled with pictures", "video",
+        "elif time - self._time > LONGEST:", "elif False:",
+        "test_meant_files.py::test_a_gap_of_hours_in_a_recording_does_not_fill_the_disk",
+    ),
+    Sabotage(
+        "a film that breaks off in the middle passes for whole", "video",
+        "if count < WHOLE * stated < MOST_FRAMES:", "if False:",
+        "test_meant_files.py::test_a_film_with_a_hole_is_said_to_be_damaged",
+    ),
     # --- files
     Sabotage(
         "an exported file is not compared with PyTorch", "export",
@@ -205,6 +355,36 @@ SABOTAGES = (
     Sabotage(
         "a film that a full disk cuts short passes for whole", "video",
         "if found < self._written:", "if False:", "test_full_disk.py",
+    ),
+    Sabotage(
+        "a flipped bit in the weights is not noticed", "trusted",
+        "if checksum is not None and checksum != checksum_of(tensors):", "if False:",
+        "test_unet.py::test_one_flipped_bit_in_the_weights_is_noticed",
+    ),
+    Sabotage(
+        "a damaged file in a zip is unpacked", "zips",
+        "            _check_members(archive, zip_path, progress)\n", "",
+        "test_download.py::test_a_damaged_member_is_named_and_nothing_is_unpacked",
+    ),
+    Sabotage(
+        "FreiHAND replaces another data set", "zips",
+        "            _refuse_others(missing, len(targets) - len(missing), root)\n", "",
+        "test_meant_files.py::test_another_data_set_is_not_replaced_by_freihand",
+    ),
+    Sabotage(
+        "a training replaces the weights of another", "commands/train",
+        "            _check_new(folder)\n", "            pass\n",
+        "test_meant_files.py::test_a_training_does_not_begin_where_it_would_replace_weights_or_a_history",
+    ),
+    Sabotage(
+        "a signal to stop costs what is done", "cli",
+        '("SIGTERM", "SIGHUP")', "()",
+        "test_meant_files.py::test_a_signal_to_stop_lets_a_command_keep_what_is_done",
+    ),
+    Sabotage(
+        "pages of other hosts may change labels", "annotate/server",
+        "if origin is not None and", "if False and",
+        "test_annotate.py::test_whoever_is_not_the_page_is_refused",
     ),
 )  # fmt: skip
 
