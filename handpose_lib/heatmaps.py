@@ -190,27 +190,30 @@ def local_peak(
     values = values.clamp(0, HIGH)
     places = torch.stack([x, y], dim=-2)  # (B, K, 2, S)
     inside = torch.stack([_inside(x, columns), _inside(y, rows)], dim=-2)
-    position = peak.to(heatmaps.dtype)  # (B, K, 2)
-    narrowness = torch.full_like(position[..., :1], 1 / sigma**2)  # 1 / width^2, the same in x and y: (B, K, 1)
+    middle = peak.to(heatmaps.dtype)[..., None]  # (B, K, 2, 1)
+    position = middle
+    narrowness = torch.full_like(middle[..., :1, :], 1 / sigma**2)  # 1 / width^2, the same in x and y: (B, K, 1, 1)
     for _ in range(rounds):
-        offset = places - position[..., None]
+        offset = places - position
         square = offset.square()
         weights = torch.exp(square / (-2 * sigma**2)) * inside
-        weighted = values * weights[..., 1, :, None] * weights[..., 0, None, :]  # (B, K, S, S)
-        seen = _shares(torch.stack([weighted.sum(-2), weighted.sum(-1)], dim=-2))  # (B, K, 2, S): along x, along y
-        expected = _shares(weights * torch.exp(square * narrowness[..., None] / -2))
-        mean, mean_square = (expected * offset).sum(-1), (expected * square).sum(-1)  # (B, K, 2)
-        spread = ((expected * square).sum(-1) - mean.square()).clamp(min=0.01)  # variance of the offset,
-        skew = (expected * square * offset).sum(-1) - mean * mean_square  # its covariance with its square,
-        tail = (expected * square.square()).sum(-1) - mean_square.square()  # the variance of the square
-        shift, wider = (seen * offset).sum(-1) - mean, (seen * square).sum(-1) - mean_square
-        stiffness = (tail - skew.square() / spread).sum(-1, keepdim=True).clamp(min=0.01)
-        narrower = -2 * (wider - skew * shift / spread).sum(-1, keepdim=True) / stiffness
+        across = values * weights[..., 1, :, None], values * weights[..., 0, None, :]  # (B, K, S, S) each
+        seen = _shares(weights * torch.stack([across[0].sum(-2), across[1].sum(-1)], dim=-2))  # along x, along y
+        expected = _shares(weights * torch.exp(square * narrowness / -2))
+        mean, mean_square = _mean(offset, expected), _mean(square, expected)  # (B, K, 2, 1)
+        spread = (mean_square - mean.square()).clamp(min=0.01)  # variance of the offset,
+        skew = _mean(square * offset, expected) - mean * mean_square  # its covariance with its square,
+        tail = _mean(square.square(), expected) - mean_square.square()  # the variance of the square
+        shift, wider = _mean(offset, seen) - mean, _mean(square, seen) - mean_square
+        lean = skew / spread
+        stiffness = (tail - lean * skew).sum(-2, keepdim=True).clamp(min=0.01)
+        narrower = -2 * (wider - lean * shift).sum(-2, keepdim=True) / stiffness
         narrower = (narrowness + narrower).clamp(1 / (2 * sigma) ** 2, 1 / (sigma / 2) ** 2) - narrowness
         step = (shift + skew * narrower / 2) / (narrowness * spread)
         narrowness = narrowness + narrower
-        step = torch.where(seen.sum(-1) > 0, step, 0).clamp(-1, 1)
-        position = (position + step).clamp(peak - radius, peak + radius)
+        step = torch.where(seen.sum(-1, keepdim=True) > 0, step, 0).clamp(-1, 1)
+        position = (position + step).clamp(middle - radius, middle + radius)
+    position = position[..., 0]
     x, y = position[..., 0].clamp(-0.5, columns - 0.5), position[..., 1].clamp(-0.5, rows - 0.5)
     return torch.stack([x, y], dim=-1), confidence
 
@@ -320,6 +323,10 @@ def _mean_position(weights: Tensor, otherwise: Tensor) -> Tensor:
 
 
 def _shares(weights: Tensor) -> Tensor:
-    """Weights (..., S) divided by their sum; zeros where all are 0."""
-    total = weights.sum(-1, keepdim=True)
-    return weights / torch.where(total > 0, total, 1)
+    """Weights (..., S), none negative, divided by their sum; zeros where all are 0."""
+    return weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+
+def _mean(values: Tensor, shares: Tensor) -> Tensor:
+    """The mean (..., 1) of values (..., S) that have these shares (..., S)."""
+    return (values * shares).sum(-1, keepdim=True)

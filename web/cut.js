@@ -89,7 +89,7 @@ function areaShrink(pixels, width, height, toWidth, toHeight) {
       const weight = rows.weights[y * rows.most + i];
       for (let j = 0; j < sum.length; j += 1) sum[j] += weight * row[j];
     }
-    for (let j = 0, at = y * sum.length; j < sum.length; j += 1, at += 1) result[at] = Math.round(sum[j]);
+    for (let j = 0, at = y * sum.length; j < sum.length; j += 1, at += 1) result[at] = sum[j] + 0.5;
   }
   return result;
 }
@@ -121,22 +121,19 @@ function sample(pixels, step, width, height, [a, b, c, d, e, f], size) {
       const left = Math.floor(x);
       const top = Math.floor(y);
       if (left < -1 || top < -1 || left >= width || top >= height) continue;
-      let red = 0;
-      let green = 0;
-      let blue = 0;
-      for (let corner = 0; corner < 4; corner += 1) {
-        const column = left + (corner & 1);
-        const row = top + (corner >> 1);
-        if (column < 0 || row < 0 || column >= width || row >= height) continue;
-        const weight = (corner & 1 ? x - left : 1 - x + left) * (corner >> 1 ? y - top : 1 - y + top);
-        const from = (row * width + column) * step;
-        red += weight * pixels[from];
-        green += weight * pixels[from + 1];
-        blue += weight * pixels[from + 2];
+      // A pixel that is not there has no weight, and another is read in its place.
+      const west = left < 0 ? 0 : left + 1 - x;
+      const east = left + 1 < width ? x - left : 0;
+      const north = top < 0 ? 0 : top + 1 - y;
+      const south = top + 1 < height ? y - top : 0;
+      const nw = ((top < 0 ? 0 : top) * width + (left < 0 ? 0 : left)) * step;
+      const ne = left < 0 || east === 0 ? nw : nw + step;
+      const down = top < 0 || south === 0 ? 0 : width * step;
+      for (let channel = 0; channel < 3; channel += 1) {
+        const above = west * pixels[nw + channel] + east * pixels[ne + channel];
+        const below = west * pixels[nw + down + channel] + east * pixels[ne + down + channel];
+        square[at + channel] = north * above + south * below + 0.5;
       }
-      square[at] = Math.round(red);
-      square[at + 1] = Math.round(green);
-      square[at + 2] = Math.round(blue);
     }
   }
   return square;
