@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from handpose_lib.fields import as_flags, as_numbers, is_whole
 
@@ -35,6 +35,11 @@ def calibrated(peaks: Tensor, weights: Sequence[float]) -> Tensor:
         raise ValueError(f"weights must be the three numbers that `fit_calibration` gives, not {weights}")
     bias, own, hand = weights
     return torch.sigmoid(bias + own * peaks + hand * peaks.mean(1, keepdim=True))
+
+
+def calibration_of(model: nn.Module) -> tuple[float, ...]:
+    """How a network's peaks become confidence, see `calibrated`; empty for one that does not say."""
+    return getattr(model, "calibration", ())
 
 
 def fit_calibration(peaks: Tensor, right: Tensor) -> tuple[float, float, float]:

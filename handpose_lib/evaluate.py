@@ -27,9 +27,9 @@ from handpose_lib.predict import (
     HandPosePredictor,
     bundled_finder,
     check_keypoints,
+    decoding_of,
     framing_of,
     points_on_input,
-    sigma_of,
 )
 from handpose_lib.unet import check_heatmaps, evaluating
 
@@ -61,7 +61,7 @@ def predict_keypoints(
                 images, from_full = warp_images(images, changes), compose(changes, from_full)
             with torch.autocast(batches.device.type, half, enabled=half is not None):
                 heatmaps = check_heatmaps(model(images), len(images))
-            found, peak = points_on_input(heatmaps, batches.framing, method, sigma_of(model))
+            found, peak = points_on_input(heatmaps, batches.framing, method, **decoding_of(model))
             keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
             confidence.append(peak.cpu())
     return torch.cat(keypoints), torch.cat(confidence)

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
-from handpose_lib.calibration import calibrated
+from handpose_lib.calibration import calibrated, calibration_of
 from handpose_lib.framing import Framing, cut, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.metrics import pck
 from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip
-from handpose_lib.predict import calibration_of, check_keypoints, framing_of, points_on_input, sigma_of
+from handpose_lib.predict import check_keypoints, decoding_of, framing_of, points_on_input
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 
@@ -61,7 +61,7 @@ class Look(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, S, S, 3) uint8 -> keypoints (B, K, 2) px of the square, confidence (B, K), heatmaps."""
         heatmaps = self.model(normalize(images.permute(0, 3, 1, 2).float() / 255))
-        keypoints, confidence = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
+        keypoints, confidence = points_on_input(heatmaps, self.framing, self.method, **decoding_of(self.model))
         return keypoints, calibrated(confidence, calibration_of(self.model)), heatmaps
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
-from handpose_lib.calibration import calibrated
+from handpose_lib.calibration import calibrated, calibration_of
+from handpose_lib.chains import Bones
 from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
@@ -279,7 +280,7 @@ class HandPosePredictor:
             crops = [cut(picture, view, self.framing.image_size) for picture, view in pairs]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(batch.float() / 255), mirrored)
-            found, peak = points_on_input(heatmaps, self.framing, self.method, sigma_of(self.model))
+            found, peak = points_on_input(heatmaps, self.framing, self.method, **decoding_of(self.model))
             keypoints.append(warp_keypoints(found.cpu().double(), back[part]).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
@@ -319,13 +320,13 @@ def sigma_of(model: nn.Module) -> float:
     return getattr(model, "heatmap_sigma", 2.0)
 
 
-def calibration_of(model: nn.Module) -> tuple[float, ...]:
-    """How a network's peaks become confidence, see `calibrated`; empty for one that does not say."""
-    return getattr(model, "calibration", ())
+def decoding_of(model: nn.Module) -> dict[str, Any]:
+    """How a network's heatmaps become points: what `points_on_input` is told of it."""
+    return {"sigma": sigma_of(model), "bones": getattr(model, "bones", ())}
 
 
 def points_on_input(
-    heatmaps: Tensor, framing: Framing, method: str = "local_peak", sigma: float = 2.0
+    heatmaps: Tensor, framing: Framing, method: str = "local_peak", sigma: float = 2.0, bones: Bones = ()
 ) -> tuple[Tensor, Tensor]:
     """Decode heatmaps of any size to px of the network's input.
 
@@ -334,11 +335,12 @@ def points_on_input(
         framing: of the network; its `image_size` is the side of the input.
         method: see `decode_heatmaps`.
         sigma: width of the peaks, px of the heatmaps, for the methods that ask for it.
+        bones: of the network's hands, for `local_peak`.
 
     Returns:
         keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
-    options = {"sigma": sigma} if method in ("local_peak", "dark") else {}
+    options = {"local_peak": {"sigma": sigma, "bones": bones}, "dark": {"sigma": sigma}}.get(method, {})
     found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
     return warp_keypoints(found, to_input), confidence

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from handpose_lib.chains import Bones
 from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing
 from handpose_lib.unet import ConvBlock, UNet2DHandPose, check_images, check_shape
@@ -67,6 +68,7 @@ class StackedUNet(nn.Module):
     """
 
     stride = 4  # px of the input per px of the heatmaps
+    bones: Bones = ()  # of the hands it was trained on, where that is known
 
     def __init__(
         self,

@@ -259,11 +259,11 @@ class Trainer:
     def _predict_validation(self) -> tuple[Tensor, Tensor]:
         """The averaged weights' predictions on the whole validation set, of which each process makes its part."""
         if self.processes == 1:
-            return predict_keypoints(self.average, self.val_batches)
+            return predict_keypoints(self.average.module, self.val_batches)
         for buffer in self.average.module.buffers():  # each process has its own batch-normalisation statistics
             dist.broadcast(buffer, src=0)
         parts: list[tuple[Tensor, Tensor]] = [()] * self.processes
-        dist.all_gather_object(parts, predict_keypoints(self.average, self.val_batches))
+        dist.all_gather_object(parts, predict_keypoints(self.average.module, self.val_batches))
         keypoints, confidence = (torch.cat(each) for each in zip(*parts, strict=True))
         return keypoints, confidence
 
@@ -284,6 +284,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "bones": self.model.bones,
             "where": {name: getattr(self, name) for name in WHERE},
         }
         runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
@@ -305,6 +306,7 @@ class Trainer:
         for name in WHERE:
             setattr(self, name, state["where"].get(name, getattr(self, name)))
         self.best = state.get("best")
+        self.model.bones = self.average.module.bones = state.get("bones", ())
         if self.rank == 0:
             runs.restore_history(self.history, self.folder)
             if self.history and not holds_weights(self.folder / runs.BEST):
@@ -317,6 +319,7 @@ class Trainer:
         """Begin with the weights of an earlier run, see `weights.begin_with`; ValueError if another network's."""
         begin_with(self.model, weights, self.device)
         self.average.module.load_state_dict(self.model.state_dict())
+        self.average.module.bones = self.model.bones
         return self
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from handpose_lib.chains import Bones
 from handpose_lib.fields import is_whole
 from handpose_lib.framing import Framing
 from handpose_lib.keypoints import KEYPOINT_NAMES
@@ -51,6 +52,7 @@ class UNet2DHandPose(nn.Module):
     """
 
     stride = 1  # px of the input per px of the heatmaps
+    bones: Bones = ()  # of the hands it was trained on, where that is known
 
     def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21, framing: Framing | None = None):
         super().__init__()

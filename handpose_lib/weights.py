@@ -17,7 +17,7 @@ from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.storage import make_folder, refuse_target
-from handpose_lib.trusted import built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
+from handpose_lib.trusted import bones_in, built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 from handpose_lib.unet import UNet2DHandPose
 
 HALF_HIGHEST = torch.finfo(torch.float16).max
@@ -61,6 +61,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     header["heatmap_sigma"] = model.heatmap_sigma
     if calibration := getattr(model, "calibration", ()):
         header["calibration"] = list(calibration)
+    if model.bones:
+        header["bones"] = [list(bone) for bone in model.bones]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         if any(bool((tensor.abs() > HALF_HIGHEST)[tensor.isfinite()].any()) for tensor in tensors.values()):
@@ -117,6 +119,7 @@ def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -
         model.start_from_unet(found)
     elif type(found) is type(model) and found.shape == model.shape:
         model.load_state_dict(found.state_dict())
+        model.bones = found.bones if found.framing == model.framing else ()
     else:
         theirs, ours = (f"{type(one).__name__} {one.shape}" for one in (found, model))
         raise ValueError(f"{path} holds a network of {theirs}, the settings ask for {ours}: make them the same")
@@ -144,6 +147,7 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Mod
     if not all(type(one) in (int, float) and abs(one) <= LARGEST_WEIGHT for one in calibration):
         raise ValueError(f"calibration is {calibration!r}, it must be three numbers")
     model.calibration = tuple(float(one) for one in calibration)
+    model.bones = bones_in(header, framing)
     return model
 
 

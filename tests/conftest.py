@@ -106,14 +106,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def traced_once(shared: Path) -> Callable[["Look"], Any]:
     """`export.traced`, except that a network is traced once for all test processes: it takes half a minute."""
     from handpose_lib import export
+    from handpose_lib.calibration import calibration_of
     from handpose_lib.onnx_graph import needed
-    from handpose_lib.predict import calibration_of, sigma_of
+    from handpose_lib.predict import decoding_of
     from handpose_lib.storage import atomic_path, lock_for
 
     folder, trace = shared / "traced", export.traced
 
     def answer(look: "Look") -> Any:
-        facts = repr((look, look.framing, look.method, sigma_of(look.model), calibration_of(look.model)))
+        facts = repr((look, look.framing, look.method, decoding_of(look.model), calibration_of(look.model)))
         weights = b"".join(value.numpy().tobytes() for value in look.state_dict().values())
         onnx, path = needed("onnx"), folder / f"{hashlib.sha256(facts.encode() + weights).hexdigest()}.onnx"
         with lock_for(path):

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.calibration import WITHIN, fit_calibration
+from handpose_lib.chains import fit_bones
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
@@ -101,8 +102,15 @@ def room_for(device: torch.device) -> int:
 
 
 def calibrate(model: nn.Module, finder: nn.Module, images: Tensor, keypoints: Tensor) -> None:
-    """Fit the model's `calibration` on pictures (N, 3, S, S) of rendered hands that it was not trained on."""
-    model.calibration = ()
+    """Fit the model's `bones` and `calibration` on pictures of rendered hands that it was not trained on.
+
+    Args:
+        model: is changed.
+        finder: of the predictor.
+        images: (N, 3, S, S) uint8.
+        keypoints: (N, 21, 2) in their px.
+    """
+    model.bones, model.calibration = fit_bones(keypoints, model.framing), ()
     predictor = HandPosePredictor(model, finder=finder)
     found, peaks = predictor(list(images))
     model.calibration = fit_calibration(peaks, correct(found, keypoints, WITHIN) == 1)

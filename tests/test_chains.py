@@ -1,0 +1,268 @@
+"""Peaks that fit together: what bones are fitted, which chains of peaks are taken, and that weights carry the bones."""
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from handpose_lib import chains
+from handpose_lib.augment import NO_AUGMENTATION
+from handpose_lib.chains import chained_peaks, fit_bones
+from handpose_lib.framing import Framing
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
+from handpose_lib.keypoints import BONES, FINGERS
+from handpose_lib.predict import HandPosePredictor, points_on_input
+from handpose_lib.settings import TrainSettings
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.synthhand import sample_root
+from handpose_lib.train import Trainer
+from handpose_lib.weights import load_model, save_model
+
+UPRIGHT = Framing(64, crop=0.55, upright=True)
+STRAIGHT = ((-0.1, 0.05, 0.02),) * len(BONES)  # each bone leads up by a tenth of the side
+
+
+def straight_hand() -> torch.Tensor:
+    """Five straight fingers beside one another, bones of a tenth of 64 px, from a wrist amid them: (1, 21, 2)."""
+    points = [(32.0, 50.0)]
+    for finger in range(len(FINGERS)):
+        points += [(32 + 12 * (finger - 2), 50 - 6.4 * joint) for joint in range(1, 5)]
+    return torch.tensor([points])
+
+
+def with_peak(heatmaps: torch.Tensor, keypoint: int, place: tuple[float, float], height: float) -> torch.Tensor:
+    """The maps with a further peak in one of them."""
+    more = height * render_heatmaps(torch.tensor([[place]]), heatmaps.shape[-2:], 1.5)
+    result = heatmaps.clone()
+    result[:, keypoint] = torch.maximum(result[:, keypoint], more[:, 0])
+    return result
+
+
+def test_a_higher_peak_on_the_neighbours_tip_gives_way_to_the_one_that_the_finger_leads_to():
+    hand = straight_hand()
+    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
+    heatmaps = render_heatmaps(hand, (64, 64), 1.5)
+    heatmaps[:, tip] *= 0.5
+    confused = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+    alone, _ = local_peak(confused, sigma=1.5)
+    assert (alone[0, tip] - hand[0, neighbour]).norm() < 0.1
+    together, confidence = local_peak(confused, sigma=1.5, bones=STRAIGHT)
+    assert torch.allclose(together, hand, atol=0.02)
+    assert confidence[0, tip] == pytest.approx(0.5, abs=0.02)  # of the peak that was taken
+    assert (confidence[0, :tip] > 0.9).all()
+
+
+def test_a_much_higher_peak_stands_however_odd_its_bone():
+    hand = straight_hand()
+    tip = FINGERS["index"][3]
+    place = (hand[0, tip, 0].item() + 6, hand[0, tip, 1].item() + 4)
+    heatmaps = render_heatmaps(hand, (64, 64), 1.5)
+    heatmaps[:, tip] *= 0.06
+    pixels, heights = chained_peaks(with_peak(heatmaps, tip, place, 0.95), STRAIGHT)
+    assert (pixels[0, tip] - torch.tensor(place)).abs().max() <= 0.5 and heights[0, tip] > 0.9
+
+
+def merit(picked, places, heights, bones, side):
+    """The sum that a hand's chains make, written out."""
+    total = 0.0
+    for bone, (parent, child) in enumerate(BONES):
+        a, b = ((places[child][picked[child]] - places[parent][picked[parent]]) / side).tolist()
+        mean, across, along = bones[bone]
+        total += math.log(max(float(heights[child][picked[child]]), chains.LOWEST))
+        total -= chains.LIKELIHOOD / 2 * ((a / across) ** 2 + ((b - mean) / along) ** 2)
+    return total
+
+
+def test_no_other_chain_has_a_higher_merit(monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(3)
+    monkeypatch.setattr(chains, "LIKELIHOOD", 0.5)
+    bones = tuple((-0.1 * float(x), 0.05 + 0.1 * float(y), 0.05) for x, y in torch.rand(20, 2, generator=generator))
+    heatmaps = torch.rand(2, 21, 24, 24, generator=generator)
+    pixels, heights = chained_peaks(heatmaps, bones)
+    pooled = torch.nn.functional.max_pool2d(heatmaps, 3, 1, 1)
+    for hand in range(2):
+        places, values, own = [], [], []
+        for keypoint in range(21):
+            rows, columns = torch.nonzero(heatmaps[hand, keypoint] == pooled[hand, keypoint], as_tuple=True)
+            order = heatmaps[hand, keypoint, rows, columns].argsort(descending=True)[: chains.CANDIDATES]
+            places.append(torch.stack((columns[order], rows[order]), dim=-1))
+            values.append(heatmaps[hand, keypoint, rows[order], columns[order]])
+            own.append((places[-1] == pixels[hand, keypoint]).all(-1).nonzero().item())
+            assert values[-1][own[-1]] == heights[hand, keypoint]
+        assert own[0] == 0  # of the wrist the highest
+        found = merit(own, places, values, bones, 24)
+        for finger in FINGERS.values():
+            for other in itertools.product(range(chains.CANDIDATES), repeat=4):
+                picked = list(own)
+                for keypoint, which in zip(finger, other, strict=True):
+                    picked[keypoint] = which
+                assert merit(picked, places, values, bones, 24) <= found + 1e-5
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -1.0])
+def test_maps_without_a_peak_have_an_answer(value: float):
+    found, confidence = local_peak(torch.full((2, 21, 16, 16), value), bones=STRAIGHT)
+    assert found.isfinite().all() and ((confidence >= 0) & (confidence <= 1)).all()
+    tiny, _ = local_peak(torch.rand(1, 21, 1, 2), bones=STRAIGHT)
+    assert tiny.isfinite().all()
+
+
+def test_single_peaks_are_found_as_without_bones():
+    hands = 8 + 48 * torch.rand(5, 21, 2, generator=torch.Generator().manual_seed(0))
+    heatmaps = render_heatmaps(hands, (64, 64), 1.5)
+    plain, chained = (local_peak(heatmaps, sigma=1.5, bones=bones) for bones in ((), STRAIGHT))
+    assert torch.equal(plain[0], chained[0]) and torch.equal(plain[1], chained[1])
+
+
+def test_maps_or_bones_of_something_else_are_refused():
+    with pytest.raises(ValueError, match="21, H, W"):
+        local_peak(torch.zeros(1, 17, 8, 8), bones=STRAIGHT)
+    with pytest.raises(ValueError, match="20 entries"):
+        local_peak(torch.zeros(1, 21, 8, 8), bones=STRAIGHT[:17])
+
+
+# --- fitted bones -----------------------------------------------------------------------------------------------------
+
+
+def test_bones_are_those_of_upright_crops_whatever_the_picture():
+    hands = straight_hand() + torch.randn(6, 21, 2, generator=torch.Generator().manual_seed(0))
+    offsets = []
+    for hand in hands.double().numpy():  # by angles, one hand after the other
+        x, y = hand[[5, 9, 13, 17]].mean(0) - hand[0]
+        angle = math.atan2(x, -y)  # of the hand, clockwise from straight up
+        turned = hand @ np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        offsets.append(
+            np.array([turned[child] - turned[parent] for parent, child in BONES]) * 0.55 / np.ptp(turned, 0).max()
+        )
+    across, along = np.moveaxis(np.array(offsets), -1, 0)
+    expected = np.stack((along.mean(0), np.sqrt((across**2).mean(0)), along.std(0)), axis=-1)
+    bones = fit_bones(hands, UPRIGHT)
+    assert np.allclose(bones, expected, atol=1e-5)
+    cos, sin = math.cos(0.7), math.sin(0.7)
+    assert np.allclose(bones, fit_bones(3 * hands @ torch.tensor([[cos, sin], [-sin, cos]]) + 100, UPRIGHT), atol=1e-5)
+    assert np.allclose(bones, fit_bones(hands * torch.tensor([-1.0, 1.0]), UPRIGHT), atol=1e-5)
+
+
+def test_bones_of_no_use_are_refused():
+    with pytest.raises(ValueError, match="upright"):
+        fit_bones(straight_hand(), Framing(64, crop=0.55))
+    for hands in (straight_hand(), torch.empty(0, 21, 2)):
+        with pytest.raises(ValueError, match="spread of bones"):
+            fit_bones(hands, UPRIGHT)
+
+
+# --- with weights -----------------------------------------------------------------------------------------------------
+
+
+def small(**changes) -> StackedUNet:
+    return StackedUNet(8, 2, (8,), (8, 12), framing=UPRIGHT, **changes)
+
+
+def test_bones_travel_with_the_weights(tmp_path: Path):
+    model = small()
+    save_model(model, tmp_path / "plain.safetensors")
+    assert load_model(tmp_path / "plain.safetensors")[0].bones == ()
+    model.bones = tuple((-0.1 + 0.001 * i, 0.05, 0.04) for i in range(20))
+    save_model(model, tmp_path / "bones.safetensors", half=True)
+    assert load_model(tmp_path / "bones.safetensors")[0].bones == model.bones
+
+
+@pytest.mark.parametrize("wrong", [
+    [[-0.1, 0.05, 0.02]] * 19, [[-0.1, 0.05]] * 20, [["a", 0.05, 0.02]] * 20, [[-0.1, 0.0, 0.02]] * 20, "bones",
+    {"a": 1}, [[float("nan"), 0.05, 0.02]] * 20, [[-0.1, float("nan"), 0.02]] * 20, [[True, 0.05, 0.02]] * 20, [3] * 20,
+])  # fmt: skip
+def test_a_header_with_other_bones_is_refused(wrong, tmp_path: Path):
+    path = tmp_path / "wrong.safetensors"
+    save_model(small(), path)
+    change_header(path, bones=wrong)
+    with pytest.raises(ValueError, match=r"wrong\.safetensors.*bone"):
+        load_model(path)
+
+
+def test_bones_without_upright_crops_are_refused(tmp_path: Path):
+    path = tmp_path / "wrong.safetensors"
+    model = StackedUNet(8, 2, (8,), (8, 12), framing=Framing(64))
+    save_model(model, path)
+    change_header(path, bones=[list(bone) for bone in STRAIGHT])
+    with pytest.raises(ValueError, match="turns no crops"):
+        load_model(path)
+
+
+def change_header(path: Path, **entries) -> None:
+    with safe_open(str(path), "pt") as file:
+        header = json.loads(file.metadata()["handpose"])
+    save_file(load_file(path), path, {"handpose": json.dumps(header | entries)})
+
+
+def test_the_predictor_decodes_with_its_networks_bones():
+    """The network draws the confused maps of above into every square; only the bones tell the fingers apart."""
+    hand = straight_hand()
+    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
+    heatmaps = render_heatmaps(hand, (64, 64), 1.25)
+    heatmaps[:, tip] *= 0.5
+    heatmaps = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+
+    class Drawn(torch.nn.Module):
+        framing, heatmap_sigma, stride = UPRIGHT, 1.25, 1
+
+        def forward(self, images):
+            return heatmaps.expand(len(images), -1, -1, -1) + 0 * self.anchor
+
+        def __init__(self):
+            super().__init__()
+            self.anchor = torch.nn.Parameter(torch.zeros(()))
+
+    network = Drawn()
+    predictor = HandPosePredictor(network, mirrored=False)
+    picture, view = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy(), torch.eye(2, 3)[None]
+    assert (predictor.look([picture], view)[0][0, tip] - hand[0, neighbour]).norm() < 0.1
+    network.bones = STRAIGHT
+    assert torch.allclose(predictor.look([picture], view)[0], hand, atol=0.05)
+    found, _ = points_on_input(heatmaps, UPRIGHT, "argmax", bones=STRAIGHT)  # which knows nothing of them
+    assert (found[0, tip] - hand[0, neighbour]).norm() < 1
+
+
+def test_the_bundled_weights_know_bones_of_rendered_hands():
+    bones = HandPosePredictor.from_pretrained().model.bones
+    keypoints = torch.from_numpy(FreiHAND(sample_root(), "train").keypoints)
+    found = fit_bones(keypoints, HandPosePredictor.from_pretrained().framing)
+    for ours, theirs in zip(bones, found, strict=True):
+        assert ours == pytest.approx(theirs, abs=0.02)
+
+
+def test_a_run_that_starts_from_weights_keeps_their_bones(tiny_train: FreiHAND, tiny_val: FreiHAND, tmp_path: Path):
+    settings = TrainSettings(
+        framing=UPRIGHT, source_size=80, width=8, depth=2, decoder=(8,), refine=(8, 12), batch_size=8, epochs=2,
+        augmentation=NO_AUGMENTATION, sigma_start=5.0, sigma_end=5.0,
+    )  # fmt: skip
+    model = small()
+    model.bones = STRAIGHT
+    save_model(model, tmp_path / "start.safetensors")
+    trainer = Trainer(settings, tiny_train, tiny_val, tmp_path / "run", "cpu").start_from(
+        tmp_path / "start.safetensors"
+    )
+    assert trainer.model.bones == trainer.average.module.bones == STRAIGHT
+    trainer.save_checkpoint()
+    resumed = Trainer(settings, tiny_train, tiny_val, tmp_path / "run", "cpu").resume()
+    assert resumed.model.bones == STRAIGHT
+    resumed.run(progress=False)
+    assert load_model(tmp_path / "run" / "best.safetensors")[0].bones == STRAIGHT
+    other = dataclasses.replace(settings, framing=Framing(64, crop=0.5, upright=True))
+    elsewhere = Trainer(other, tiny_train, tiny_val, tmp_path / "other", "cpu").start_from(
+        tmp_path / "start.safetensors"
+    )
+    assert elsewhere.model.bones == ()  # crops of another share have others
+
+
+def test_decoding_by_name_takes_bones():
+    hand = straight_hand()
+    found, _ = decode_heatmaps(render_heatmaps(hand, (64, 64), 1.5), sigma=1.5, bones=STRAIGHT)
+    assert torch.allclose(found, hand, atol=0.02)
