@@ -14,69 +14,65 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from handpose_lib.framing import Framing, warp_keypoints
+from handpose_lib.heatmaps import HIGH
 from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
 
-Bones = tuple[
-    tuple[float, float, float], ...
-]  # of each of BONES: mean of b, spread of a, spread of b; shares of a side
+# Of each of BONES the mean of b, the spread of a and the spread of b, as shares of the crop's side.
+Bones = tuple[tuple[float, float, float], ...]
 
 CANDIDATES = 3  # peaks of each heatmap; in 98 of 100 maps the true one is among them
 LIKELIHOOD = 0.1  # what a bone's log likelihood counts against a peak's log height
 LOWEST = 0.05  # height at which a further peak is one
+LEAST_SPREAD = 0.01  # of a bone, share of a side: a few hands of one pose say nothing about others
 
 
-def fit_bones(keypoints: Tensor, framing: Framing) -> Bones:
-    """How long bones are, and where they point, in crops around these hands.
+def fit_bones(keypoints: Tensor, side: float) -> Bones:
+    """How long bones are in upright crops, and where they point.
 
     Args:
-        keypoints: (N, 21, 2) in px of any pictures.
-        framing: of the crops, which are upright.
+        keypoints: (N, 21, 2) in px of the crops, as `framing.around` makes them.
+        side: of the crops, px.
 
     Returns:
-        For each of BONES the mean along the hand, the spread across and the spread along, as shares of the crop's side.
+        For each of BONES the mean along the hand, the spread across and the spread along, as shares of the side.
 
     Raises:
-        ValueError: crops that are not upright, no hands, or hands of one shape alone.
+        ValueError: there is no hand.
     """
-    if not framing.upright:
-        raise ValueError("bones are only alike in upright crops, and this framing turns none")
-    crops = warp_keypoints(keypoints, framing.around(keypoints)) / framing.image_size
+    if not len(keypoints):
+        raise ValueError("keypoints are those of no hand, from which bones can't be told: give some hundred hands")
     parents, children = (list(each) for each in zip(*BONES, strict=True))
-    offsets = crops[:, children] - crops[:, parents]  # (N, 20, 2)
-    across = offsets[..., 0].square().mean(0).sqrt()
-    mean = offsets[..., 1].mean(0)
-    along = (offsets[..., 1] - mean).square().mean(0).sqrt()
-    found = torch.stack((mean, across, along), dim=-1)
-    if not bool((found[:, 1:] > 0).all()):  # also where there are none, and all is NaN
-        raise ValueError("the spread of bones can't be told from these hands: give more, in other poses")
-    return tuple(tuple(each) for each in found.tolist())
+    across, along = ((keypoints[:, children] - keypoints[:, parents]) / side).unbind(-1)  # (N, 20) each
+    mean = along.mean(0)
+    spreads = across.square().mean(0).sqrt(), (along - mean).square().mean(0).sqrt()
+    found = torch.stack((mean, *(spread.clamp(min=LEAST_SPREAD) for spread in spreads)), dim=-1)
+    return tuple(tuple(bone) for bone in found.tolist())
 
 
-def chained_peaks(heatmaps: Tensor, bones: Bones) -> tuple[Tensor, Tensor]:
-    """One peak per heatmap, such that the bones between them are likely.
+def chained_peaks(heatmaps: Tensor, bones: Bones) -> Tensor:
+    """One peak per heatmap, such that the bones between them are likely: its pixel (B, 21, 2), integers, x and y.
 
     Args:
-        heatmaps: (B, 21, H, W), finite, of upright crops.
+        heatmaps: (B, 21, H, W), of upright crops.
         bones: what `fit_bones` found.
 
-    Returns:
-        The pixels (B, 21, 2), integers, x and y, and the heights (B, 21) of the peaks.
+    Raises:
+        ValueError: heatmaps or bones of something else.
     """
     if heatmaps.shape[1] != len(KEYPOINT_NAMES) or len(bones) != len(BONES):
         raise ValueError(
             f"the bones of a hand need heatmaps (B, {len(KEYPOINT_NAMES)}, H, W) and {len(BONES)} entries, not "
             f"{tuple(heatmaps.shape)} and {len(bones)}"
         )
+    heatmaps = torch.nan_to_num(heatmaps.float(), nan=0.0).clamp(0, HIGH)
     rows, columns = heatmaps.shape[-2:]
     peaks = torch.where(heatmaps >= max_pool2d(heatmaps, 3, stride=1, padding=1), heatmaps, -1).flatten(2)
     heights, index = peaks.topk(min(CANDIDATES, rows * columns), dim=-1)  # (B, 21, C)
     pixels = torch.stack((index % columns, index // columns), dim=-1)  # (B, 21, C, 2)
     highest, others = heights.clamp(min=LOWEST).log().tensor_split([1], dim=-1)
     merits = torch.cat((highest, torch.where(heights[..., 1:] > LOWEST, others, -torch.inf)), dim=-1)
-    chosen = _best_chains(pixels.to(heatmaps.dtype), merits, bones, max(rows, columns))
-    pixels = pixels.gather(2, chosen[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
-    return pixels, heights.gather(2, chosen[..., None]).squeeze(2)
+    chosen = _best_chains(pixels.float(), merits, bones, max(rows, columns))
+    return pixels.gather(2, chosen[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
 
 
 def _best_chains(places: Tensor, merits: Tensor, bones: Bones, side: int) -> Tensor:

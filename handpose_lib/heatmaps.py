@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from handpose_lib.chains import Bones, chained_peaks
 from handpose_lib.fields import as_numbers, is_positive, is_whole
 
 FAR = 1e6  # pixels; no map reaches there, and its square still fits float32
@@ -155,7 +154,7 @@ def center_of_mass(heatmaps: Tensor, *, threshold: float = 0.4) -> tuple[Tensor,
 
 
 def local_peak(
-    heatmaps: Tensor, *, sigma: float = 2.0, window: int | None = None, rounds: int = 6, bones: Bones = ()
+    heatmaps: Tensor, *, sigma: float = 2.0, window: int | None = None, rounds: int = 6, start: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Centroid of a Gaussian window around the peak, moved until the window sits on the peak's centre.
 
@@ -175,8 +174,7 @@ def local_peak(
         sigma: width of the Gaussians that the network was trained on, px.
         window: side of the window in pixels, odd; None: 3 sigma to each side, 13 at sigma 2.
         rounds: steps of Newton's method.
-        bones: of hands in upright crops, see `chains.fit_bones`: among the highest peaks of each map, those are taken
-            that make likely fingers. Empty: the highest peak of each map.
+        start: (B, K, 2) pixels, integers, x and y, of the peaks that are meant; None: the highest of each map.
 
     Returns:
         See `decode_heatmaps`.
@@ -187,9 +185,9 @@ def local_peak(
     if not is_whole(rounds, 0):
         raise ValueError(f"rounds is {rounds}, it must be a whole number and not negative")
     heatmaps, peak, confidence = _highest(heatmaps)
-    if bones:
-        peak, height = chained_peaks(torch.nan_to_num(heatmaps, nan=0.0).clamp(0, HIGH), bones)
-        confidence = height.clamp(0, 1)
+    if start is not None:
+        peak, index = start, start[..., 1:] * heatmaps.shape[3] + start[..., :1]  # (B, K, 1)
+        confidence = torch.nan_to_num(heatmaps.flatten(2).gather(-1, index).squeeze(-1), nan=0.0).clamp(0, 1)
     radius = window // 2
     rows, columns = heatmaps.shape[-2:]
     values, x, y = _windows(heatmaps, peak, radius)

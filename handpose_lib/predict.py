@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated, calibration_of
-from handpose_lib.chains import Bones
+from handpose_lib.chains import Bones, chained_peaks
 from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
@@ -340,7 +340,9 @@ def points_on_input(
     Returns:
         keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
-    options = {"local_peak": {"sigma": sigma, "bones": bones}, "dark": {"sigma": sigma}}.get(method, {})
+    options: dict[str, Any] = {"sigma": sigma} if method in ("local_peak", "dark") else {}
+    if bones and method == "local_peak":
+        options["start"] = chained_peaks(heatmaps, bones)
     found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
     return warp_keypoints(found, to_input), confidence

@@ -80,7 +80,7 @@ FLOORS = [
         "smoothing",
         "calibration",
     },
-    {"framing", "cache", "zips", "track", "video", "label_parts", "inputs"},
+    {"framing", "cache", "zips", "track", "video", "label_parts", "inputs", "chains"},
     {"download", "trusted", "annotations", "coco"},
     {"unet", "stacked", "augment", "appearance", "freihand", "labels", "keypoint_folder", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},

@@ -28,6 +28,7 @@ from handpose_lib.calibration import WITHIN, fit_calibration
 from handpose_lib.chains import fit_bones
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import evaluate
+from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
@@ -110,7 +111,8 @@ def calibrate(model: nn.Module, finder: nn.Module, images: Tensor, keypoints: Te
         images: (N, 3, S, S) uint8.
         keypoints: (N, 21, 2) in their px.
     """
-    model.bones, model.calibration = fit_bones(keypoints, model.framing), ()
+    crops = warp_keypoints(keypoints, model.framing.around(keypoints))
+    model.bones, model.calibration = fit_bones(crops, model.framing.image_size), ()
     predictor = HandPosePredictor(model, finder=finder)
     found, peaks = predictor(list(images))
     model.calibration = fit_calibration(peaks, correct(found, keypoints, WITHIN) == 1)
