@@ -23,6 +23,7 @@ Bones = tuple[tuple[float, float, float], ...]
 CANDIDATES = 3  # peaks of each heatmap; in 98 of 100 maps the true one is among them
 LIKELIHOOD = 0.1  # what a bone's log likelihood counts against a peak's log height
 LOWEST = 0.05  # height at which a further peak is one
+NONE = -1e4  # merit of a candidate that is no peak
 LEAST_SPREAD = 0.01  # of a bone, share of a side: a few hands of one pose say nothing about others
 
 
@@ -70,7 +71,7 @@ def chained_peaks(heatmaps: Tensor, bones: Bones) -> Tensor:
     heights, index = peaks.topk(min(CANDIDATES, rows * columns), dim=-1)  # (B, 21, C)
     pixels = torch.stack((index % columns, index // columns), dim=-1)  # (B, 21, C, 2)
     highest, others = heights.clamp(min=LOWEST).log().tensor_split([1], dim=-1)
-    merits = torch.cat((highest, torch.where(heights[..., 1:] > LOWEST, others, -torch.inf)), dim=-1)
+    merits = torch.cat((highest, torch.where(heights[..., 1:] > LOWEST, others, NONE)), dim=-1)
     chosen = _best_chains(pixels.float(), merits, bones, max(rows, columns))
     return pixels.gather(2, chosen[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
 
@@ -78,24 +79,19 @@ def chained_peaks(heatmaps: Tensor, bones: Bones) -> Tensor:
 def _best_chains(places: Tensor, merits: Tensor, bones: Bones, side: int) -> Tensor:
     """Which candidate each keypoint takes: places (B, 21, C, 2), log heights (B, 21, C) -> (B, 21)."""
     fingers, joints = len(FINGERS), len(BONES) // len(FINGERS)
-    mean, across, along = places.new_tensor(bones).view(fingers, joints, 3).unbind(-1)  # (5, 4) each
-    wrist = places[:, :1, :1].expand(-1, fingers, -1, -1)  # the highest: what the fingers begin at
+    mean, across, along = places.new_tensor(bones).view(fingers, joints, 3, 1, 1).unbind(2)  # (5, 4, 1, 1) each
+    wrist = places[:, None, :1, :1].expand(-1, fingers, -1, places.shape[2], -1)  # its highest peak, C times
     places = places[:, 1:].unflatten(1, (fingers, joints))  # (B, 5, 4, C, 2)
-    merits = merits[:, 1:].unflatten(1, (fingers, joints))  # (B, 5, 4, C)
-    before, merit, ways = wrist, 0.0, []
-    for joint in range(joints):
-        offset = (places[:, :, joint, None] - before[..., None, :]) / side  # (B, 5, C of before, C, 2)
-        a = offset[..., 0] / across[:, joint, None, None]
-        b = (offset[..., 1] - mean[:, joint, None, None]) / along[:, joint, None, None]
-        chains = merit - LIKELIHOOD / 2 * (a.square() + b.square())
-        best, way = chains.max(dim=2)  # over the candidates before
-        merit = (best + merits[:, :, joint])[..., None]  # (B, 5, C, 1)
-        before = places[:, :, joint]
+    before = torch.cat((wrist, places[:, :, :-1]), dim=2)
+    offset = (places[..., None, :, :] - before[..., :, None, :]) / side  # (B, 5, 4, C of before, C, 2)
+    square = (offset[..., 0] / across).square() + ((offset[..., 1] - mean) / along).square()
+    gains = merits[:, 1:].unflatten(1, (fingers, joints))[..., None, :] - LIKELIHOOD / 2 * square  # (B, 5, 4, C, C)
+    merit, ways = gains[:, :, 0].max(dim=2).values, []  # of the best chain that ends in each candidate: (B, 5, C)
+    for joint in range(1, joints):
+        merit, way = (merit[..., None] + gains[:, :, joint]).max(dim=2)
         ways.append(way)
-    last = merit.squeeze(-1).argmax(-1)  # (B, 5)
-    chosen = [last]
-    for way in reversed(ways[1:]):
-        last = way.gather(-1, last[..., None]).squeeze(-1)
-        chosen.append(last)
-    chosen = torch.stack(chosen[::-1], dim=-1).flatten(1)  # (B, 20)
+    chosen = [merit.argmax(-1, keepdim=True)]  # of the tips, (B, 5, 1)
+    for way in reversed(ways):
+        chosen.insert(0, way.gather(-1, chosen[0]))
+    chosen = torch.cat(chosen, dim=-1).flatten(1)  # (B, 20)
     return torch.cat((torch.zeros_like(chosen[:, :1]), chosen), dim=1)
