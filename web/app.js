@@ -72,25 +72,30 @@ function say(text, bad = false) {
   $("message").classList.toggle("bad", bad);
 }
 
+/** Writes a text where it has changed: each change costs the page a layout. */
+function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 function show({ bitmap, seen, milliseconds, seconds, kind }) {
   if (shown.bitmap !== bitmap) shown.bitmap?.close();
   Object.assign(shown, { bitmap, seen });
   $("welcome").hidden = true;
   canvas.hidden = false;
   redraw();
+  answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
   if (kind === "picture" || performance.now() - beside > BESIDE) {
     beside = performance.now();
+    $("speed").hidden = kind === "picture";
+    write("speed", `${answered.length} frames/s`);
     drawView($("view"), seen, facts);
     showConfidence(seen.confidence);
-    $("confidence-mean").textContent = `${Math.round(100 * mean(seen.confidence))} %`;
-    $("milliseconds").textContent = `${milliseconds.toFixed(0)} ms`;
+    write("confidence-mean", `${Math.round(100 * mean(seen.confidence))} %`);
+    write("milliseconds", `${milliseconds.toFixed(0)} ms`);
   }
   $("verdict").hidden = false;
   $("verdict").dataset.found = seen.found;
-  $("verdict").textContent = seen.found ? "Hand found" : "No hand found";
-  answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
-  $("speed").hidden = kind === "picture";
-  $("speed").textContent = `${answered.length} frames/s`;
+  write("verdict", seen.found ? "Hand found" : "No hand found");
   document.dispatchEvent(new CustomEvent("handpose", { detail: { bitmap, milliseconds, seconds, kind, ...seen } }));
 }
 
@@ -228,7 +233,7 @@ async function run(mine) {
 
 function showClock() {
   const whole = Math.floor(video.currentTime);
-  $("clock").textContent = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  write("clock", `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
   if (source?.kind === "video" && video.duration) $("seek").value = video.currentTime / video.duration;
 }
 
