@@ -45,6 +45,8 @@ def project(xyz: Any, K: Any) -> Any:
         )
     if xyz.shape[-1:] != (3,) or K.shape[-2:] != (3, 3):
         raise ValueError(f"xyz must be (..., P, 3) and K (..., 3, 3), not {tuple(xyz.shape)} and {tuple(K.shape)}")
+    if xyz.ndim > 2 and K.ndim > 2 and 1 != len(K) != len(xyz) != 1:
+        raise ValueError(f"there are {len(xyz)} hands and {len(K)} cameras: give one K per hand, or one for all")
     z = xyz[..., 2:]
     if not bool((z > 0).all()):
         depth = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z)[..., 0]

@@ -140,6 +140,8 @@ def crop_matrices(
         raise ValueError("keypoints must be finite, a hand with NaN has no box: see keypoints.with_gaps_filled")
     if up is None:
         up = keypoints.new_tensor([0.0, -1.0]).expand(len(keypoints), 2)
+    if up.shape != (len(keypoints), 2):
+        raise ValueError(f"up must be ({len(keypoints)}, 2), a direction per hand, not {tuple(up.shape)}")
     x, y = torch.where(up.norm(dim=-1, keepdim=True) > 0, up, up.new_tensor([0.0, -1.0])).unbind(-1)
     length = torch.hypot(x, y)
     # The rotation that takes (x, y) to (0, -length).
@@ -165,6 +167,7 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def compose(second: Tensor, first: Tensor) -> Tensor:
     """The map that applies `first` and then `second`: (B, 2, 3) or (2, 3) each -> (B, 2, 3) or (2, 3)."""
+    _check_pair(first, second)
     linear = second[..., :2] @ first[..., :2]
     offset = second[..., :2] @ first[..., 2:] + second[..., 2:]
     return torch.cat((linear, offset), dim=-1)
@@ -182,9 +185,18 @@ def inverse(matrices: Tensor) -> Tensor:
     return torch.cat((linear, -linear @ exact[..., 2:]), dim=-1).to(matrices.dtype)
 
 
+def _check_pair(first: Tensor, second: Tensor) -> None:
+    """ValueError for what are no two maps (2, 3), or batches of another number."""
+    batches = {len(maps) for maps in (first, second) if maps.ndim == 3} - {1}
+    if first.shape[-2:] != (2, 3) or second.shape[-2:] != (2, 3) or len(batches) > 1:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"maps must be (B, 2, 3) or (2, 3), of one B, not {shapes}")
+
+
 def warp_keypoints(keypoints: Tensor, matrices: Tensor) -> Tensor:
     """Keypoints (B, K, 2) in input pixels, matrices (B, 2, 3) or (2, 3) -> (B, K, 2) in output pixels."""
-    if matrices.shape[-2:] != (2, 3) or keypoints.shape[-1] != 2:
+    apart = matrices.ndim == keypoints.ndim == 3 and 1 != len(matrices) != len(keypoints) != 1
+    if matrices.shape[-2:] != (2, 3) or keypoints.shape[-1] != 2 or apart:
         raise ValueError(
             f"a map is (2, 3) and keypoints (K, 2), not {tuple(matrices.shape)} and {tuple(keypoints.shape)}"
         )
@@ -233,6 +245,8 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     Where the square is larger than `size`, its part of the image (H, W, 3) is first shrunk by the mean over areas: to
     sample it at a few points would turn fine texture into noise.
     """
+    if np.shape(matrix) != (2, 3) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+        raise ValueError(f"matrix must be a map (2, 3) that can be turned back, not {np.asarray(matrix).tolist()}")
     scale = float(np.hypot(*matrix[:, 0]))
     ends = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
     corners = (ends - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T  # of the square, in the image

@@ -290,12 +290,17 @@ def bootstrap_interval(
     Returns:
         Lower and upper end, each of the shape of one row of `values`.
 
+    Raises:
+        ValueError: as `bootstrap_means`, and where all rows are of one hand.
+
     >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0, 1.0, 1.0]).repeat(25))
     >>> bool(0.6 < low < 0.75 < high < 0.9)
     True
     """
     if not is_positive(level) or level >= 1:
         raise ValueError(f"level is {level}, it must be a share between 0 and 1")
+    if (len(_double(values)) if groups is None else len(_numbered(groups).unique())) == 1:
+        raise ValueError("an interval needs two hands or more, and all values are of one: how sure it is can't be told")
     means = bootstrap_means(values, groups, resamples, seed)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = torch.nanquantile(means, ends, dim=0)

@@ -27,7 +27,7 @@ from handpose_lib.course.choices import choose, recall
 from handpose_lib.course.session import start
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.export import export_onnx
-from handpose_lib.framing import Framing, crop_matrices, inverse, on_image, warp_images, warp_keypoints
+from handpose_lib.framing import Framing, compose, crop_matrices, cut, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import FreiHAND, project
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
 from handpose_lib.inputs import corners_of
@@ -274,6 +274,21 @@ ARGUMENTS = {
     "a predictor to export": (lambda: export_onnx(PREDICTOR, "no.onnx"), "a network and NAME.onnx, not a HandPo"),
     "weights to export to": (lambda: export_onnx(NETWORK, "w.safetensors"), "NAME.onnx, not a UNet2DHandPose and w"),
     "peaks of one hand": (lambda: calibrated(torch.rand(21), (1.0, 2.0, 3.0)), r"peaks must be \(B, K\), one row per"),
+    "an interval of one hand": (
+        lambda: metrics.bootstrap_interval(HANDS, [7, 7, 7, 7]), "an interval needs two hands or more"
+    ),
+    "an interval of one value": (lambda: metrics.bootstrap_interval([0.5]), "an interval needs two hands or more"),
+    "maps of other batches": (
+        lambda: compose(torch.zeros(2, 2, 3), torch.zeros(3, 2, 3)), r"of one B, not \(3, 2, 3\) and \(2, 2, 3\)"
+    ),
+    "maps of other hands": (lambda: warp_keypoints(HANDS, torch.zeros(3, 2, 3)), r"not \(3, 2, 3\) and \(4, 21, 2\)"),
+    "a direction of other hands": (
+        lambda: crop_matrices(HANDS, 0.5, (8, 8), torch.ones(3, 2)), r"up must be \(4, 2\), a direction per hand"
+    ),
+    "a square of one place": (lambda: cut(PICTURE, np.zeros((2, 3)), 8), "matrix must be a map .* turned back"),
+    "cameras of other hands": (
+        lambda: project(torch.rand(4, 21, 3) + 0.5, CAMERA.expand(3, 3, 3)), "there are 4 hands and 3 cameras"
+    ),
     "text for numbers": (lambda: metrics.epe("abc", OTHER), "pred must be numbers, not 'abc': give a tensor"),
     "nothing for keypoints": (lambda: metrics.pck(None, OTHER), "pred must be numbers, not None"),
     "a level as text": (lambda: metrics.bootstrap_interval(HANDS, level="0.9"), "level is 0.9, it must be a share"),
