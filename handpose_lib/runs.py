@@ -54,13 +54,14 @@ def check_arguments(
     train_set: FreiHAND | KeypointFolder,
     val_set: FreiHAND | KeypointFolder,
     minutes: float,
-    **flags: bool,
+    compiled: bool,
+    sync_batchnorm: bool,
 ) -> None:
     """ValueError for what a run can't begin with; notes on hands in both sets, and on transforms, which do nothing."""
     if not isinstance(settings, TrainSettings):
         kind = type(settings).__name__
         raise ValueError(f"settings is a {kind}, it must be TrainSettings, such as PRESETS['quick']")
-    for name, value in flags.items():
+    for name, value in (("compiled", compiled), ("sync_batchnorm", sync_batchnorm)):
         if not isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, it must be true or false")
     if not (is_positive(minutes) or minutes == 0):
@@ -120,13 +121,15 @@ def write_checkpoint(state: dict, folder: Path, keep_previous: bool = False) -> 
             replace(newest, previous)
 
 
-def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings, name: str, validation: list) -> dict:
+def read_checkpoint(
+    folder: Path, device: torch.device, settings: TrainSettings, name: str, val_set: FreiHAND | KeypointFolder
+) -> dict:
     """The state of a run's last checkpoint.
 
     Args:
         folder: of the run.
         device: where the tensors go.
-        settings, name, validation: of the run that continues; see `run_name`, and `content_of` its validation set.
+        settings, name, val_set: of the run that continues; see `run_name`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -139,7 +142,7 @@ def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings,
         raise ValueError(f"{path} was written with another {', '.join(changed)}: use the same, or another folder")
     if state["run"] != name:
         raise ValueError(f"{path} was written with other training hands: use the same, or another folder")
-    if state.get("validation", validation) != validation:  # older ones do not say
+    if "validation" in state and state["validation"] != content_of(val_set):  # older ones do not say
         raise ValueError(
             f"{path} was written with another validation set, so its errors can't be compared: use the same, or "
             "another folder"

@@ -64,8 +64,7 @@ class Trainer:
         sync_batchnorm: bool = False,
         checkpoint_minutes: float = 10.0,
     ):
-        flags = {"compiled": compiled, "sync_batchnorm": sync_batchnorm}
-        runs.check_arguments(settings, train_set, val_set, checkpoint_minutes, **flags)
+        runs.check_arguments(settings, train_set, val_set, checkpoint_minutes, compiled, sync_batchnorm)
         self.settings = settings
         self.folder = Path(folder)
         check_target(self.folder / runs.CHECKPOINTS[0])
@@ -110,7 +109,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
 
         self.targets: Tensor | None = None  # the heatmaps' memory, used again in every step
-
         # Where the run is: plain values, saved with the tensors.
         self.epoch = 0  # of the next batch
         self.batch = 0  # number of the next batch in it
@@ -296,8 +294,7 @@ class Trainer:
             FileNotFoundError: there is no checkpoint.
             ValueError: it is damaged, or another run's.
         """
-        validation = runs.content_of(self.val_set)
-        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name, validation)
+        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name, self.val_set)
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
