@@ -82,7 +82,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the last weights are validated, and not their average", "train",
-        "return predict_keypoints(self.average,", "return predict_keypoints(self.model,",
+        "return predict_keypoints(self.average.module,", "return predict_keypoints(self.model,",
         "test_train.py::test_the_weights_that_are_kept_score_what_the_history_says",
     ),
     Sabotage(
@@ -272,7 +272,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the predictor ignores the width of the peaks", "predict",
-        "self.method, sigma_of(self.model))", "self.method)",
+        "self.framing, self.method, **decoding_of(self.model))", "self.framing, self.method)",
         "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
     ),
     Sabotage(
