@@ -18,7 +18,7 @@ PICTURES = 32  # of the validation set that are looked at
 
 
 def prediction(bench: "Bench", pictures: int = PICTURES) -> None:
-    """Rows h to k: a photograph with and without the finder, a tracked frame, a batch, and MediaPipe beside them.
+    """Rows h to l: a photograph with and without the finder, a tracked frame, a batch; MediaPipe and bones beside them.
 
     Args:
         bench: the run that the rows are added to.
@@ -51,7 +51,15 @@ def _rows(bench: "Bench", count: int) -> None:
     )
     bench.compare("i", "a tracked frame / a picture, whole", tracked, searched)
     bench.compare("j", f"{count} pictures in one batch / one by one", lambda: predictor(pictures), searched)
-    for row in bench.rows[-3:]:
+    highest = HandPosePredictor.from_pretrained(device=bench.device)
+    highest.model.bones = ()
+    bench.compare(
+        "l",
+        "a tracked frame / the same, of each map the highest peak",
+        tracked,
+        each(lambda i: highest.follow(pictures[i], places[i])),
+    )
+    for row in bench.rows[-4:]:
         row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
     if importlib.util.find_spec("mediapipe"):
         theirs = mediapipe_tracking(pictures)
