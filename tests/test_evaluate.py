@@ -113,7 +113,7 @@ def test_a_network_trained_on_crops_scores_as_its_predictor_does(bundled_root: P
     model, _ = load_model(bundled_weights())
     alone = evaluate(model, dataset)
     predictor = evaluate(HandPosePredictor.from_pretrained(), dataset)
-    assert (alone.predictions - predictor.predictions).abs().max() < 0.1  # rounding of the folded normalisation
+    assert (alone.predictions - predictor.predictions).abs().max() < 0.2  # rounding of the folded normalisation
     assert alone.boxes == predictor.boxes == "found"
     true_boxes = evaluate(model, dataset, boxes="truth")
     assert true_boxes.boxes == "truth" and not torch.equal(true_boxes.predictions, alone.predictions)
