@@ -61,7 +61,7 @@ def predict_keypoints(
                 images, from_full = warp_images(images, changes), compose(changes, from_full)
             with torch.autocast(batches.device.type, half, enabled=half is not None):
                 heatmaps = check_heatmaps(model(images), len(images))
-            found, peak = points_on_input(heatmaps, batches.framing, method, **decoding_of(model))
+            found, peak = points_on_input(heatmaps, batches.framing, method, **decoding_of(model, batches.framing))
             keypoints.append(warp_keypoints(found, inverse(from_full)).cpu())
             confidence.append(peak.cpu())
     return torch.cat(keypoints), torch.cat(confidence)

@@ -280,7 +280,7 @@ class HandPosePredictor:
             crops = [cut(picture, view, self.framing.image_size) for picture, view in pairs]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(batch.float() / 255), mirrored)
-            found, peak = points_on_input(heatmaps, self.framing, self.method, **decoding_of(self.model))
+            found, peak = points_on_input(heatmaps, self.framing, self.method, **decoding_of(self.model, self.framing))
             keypoints.append(warp_keypoints(found.cpu().double(), back[part]).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
@@ -320,9 +320,11 @@ def sigma_of(model: nn.Module) -> float:
     return getattr(model, "heatmap_sigma", 2.0)
 
 
-def decoding_of(model: nn.Module) -> dict[str, Any]:
-    """How a network's heatmaps become points: what `points_on_input` is told of it."""
-    return {"sigma": sigma_of(model), "bones": getattr(model, "bones", ())}
+def decoding_of(model: nn.Module, framing: Framing | None = None) -> dict[str, Any]:
+    """What `points_on_input` is told of a network; in crops of another `framing` than its own, bones are not alike."""
+    own = getattr(model, "framing", framing)
+    alike = framing is None or (framing.crop, framing.upright) == (own.crop, own.upright)
+    return {"sigma": sigma_of(model), "bones": getattr(model, "bones", ()) if alike else ()}
 
 
 def points_on_input(

@@ -230,6 +230,9 @@ def test_the_predictor_decodes_with_its_networks_bones():
     assert (predictor.look([picture], view)[0][0, tip] - hand[0, neighbour]).norm() < 0.1
     network.bones = STRAIGHT
     assert torch.allclose(predictor.look([picture], view)[0], hand, atol=0.05)
+    for other in (Framing(64, crop=0.55), Framing(64, crop=0.4, upright=True)):  # of other bones
+        elsewhere = HandPosePredictor(network, framing=other, mirrored=False).look([picture], view)[0]
+        assert (elsewhere[0, tip] - hand[0, neighbour]).norm() < 0.1
     found, _ = points_on_input(heatmaps, UPRIGHT, "argmax", bones=STRAIGHT)  # which knows nothing of them
     assert (found[0, tip] - hand[0, neighbour]).norm() < 1
 
