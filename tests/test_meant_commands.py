@@ -476,7 +476,7 @@ def test_a_recording_that_changes_its_size_becomes_a_film_of_one(tmp_path: Path,
 
 def test_a_film_takes_pictures_of_its_size_alone(tmp_path: Path):
     for size, fps in (((0, 60), 10.0), ((60, 80), 0.0), ((60, 80), float("nan"))):
-        with pytest.raises(ValueError, match="a film needs frames per second above 0 and sides of 2 px or more"):
+        with pytest.raises(ValueError, match=r"a film needs .* frames per second and sides of 2 px or more"):
             video.VideoWriter(tmp_path / "a.avi", size, fps)
     film = video.VideoWriter(tmp_path / "a.avi", (60, 80), 10.0)
     for picture in (np.zeros((80, 60, 3), np.uint8), np.zeros((60, 80, 3)), np.zeros((60, 80), np.uint8)):
