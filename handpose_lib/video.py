@@ -173,9 +173,8 @@ class VideoWriter:
             raise ValueError(f"{path} is not a name for a video that can be written: end it in {', '.join(CODECS)}")
         sides = len(size) == 2 and all(is_whole(side, 2) for side in size)
         if not sides or not is_number(fps) or not RATES[0] <= fps <= RATES[1]:
-            raise ValueError(
-                f"a film needs {RATES[0]} to {RATES[1]} frames per second and sides of 2 px or more, not {fps} and {size}"
-            )
+            limits = f"{RATES[0]} to {RATES[1]} frames per second and sides of 2 px or more"
+            raise ValueError(f"a film needs {limits}, not {fps} and {size}")
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(

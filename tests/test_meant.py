@@ -316,7 +316,7 @@ ARGUMENTS = {
         lambda: export_onnx(UNet2DHandPose(4, 2, 5), "no.onnx"), "this network finds 5 keypoints, and a hand has 21"
     ),
     "a film of half pixels": (lambda: VideoWriter("no.mp4", (20.5, 30), 10), "sides of 2 px or more"),
-    "a film of a rate as text": (lambda: VideoWriter("no.mp4", (20, 30), "30"), "frames per second above 0"),
+    "a film of a rate as text": (lambda: VideoWriter("no.mp4", (20, 30), "30"), "a film needs .* frames per second"),
     "half a hand": (lambda: write_dataset("no", 2.5), "hands=2.5, .*: at least one training hand is needed"),
     "more hands than names": (lambda: write_dataset("no", 10**12), "images are named by numbers of 8 digits"),
     "a quality as text": (lambda: write_dataset("no", 1, quality="92"), "quality=92: they must be"),
