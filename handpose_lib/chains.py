@@ -10,12 +10,15 @@ Bones are only alike in crops that are turned until the hand points up. There, a
 a of mean 0, since left and right hands mirror each other, and b of a mean of its own; both are taken as normal.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from handpose_lib.fields import as_numbers, is_number, is_positive
 from handpose_lib.heatmaps import HIGH
-from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
+from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES, look_like_shares
 
 # Of each of BONES the mean of b, the spread of a and the spread of b, as shares of the crop's side.
 Bones = tuple[tuple[float, float, float], ...]
@@ -25,6 +28,18 @@ LIKELIHOOD = 0.1  # what a bone's log likelihood counts against a peak's log hei
 LOWEST = 0.05  # height at which a further peak is one
 NONE = -1e4  # merit of a candidate that is no peak
 LEAST_SPREAD = 0.01  # of a bone, share of a side: a few hands of one pose say nothing about others
+NARROWEST = 1e-4  # spread that bones may have; fitted ones have some hundredths
+
+
+def check_bones(bones: Any) -> None:
+    """ValueError for what can't be bones, as `fit_bones` finds them; lists may stand for tuples."""
+    if not isinstance(bones, list | tuple) or len(bones) != len(BONES):
+        found = " ".join(f"{bones!r:.80}".split())  # of arrays over several lines
+        raise ValueError(f"bones is {found}, it must be a list of {len(BONES)} entries, see fit_bones")
+    for bone in bones:
+        numbers = isinstance(bone, list | tuple) and len(bone) == 3 and all(is_number(each) for each in bone)
+        if not (numbers and abs(bone[0]) <= 1 and all(NARROWEST <= each <= 1 for each in bone[1:])):
+            raise ValueError(f"a bone is {bone!r:.80}, it must be a mean and two spreads, in shares of a side")
 
 
 def fit_bones(keypoints: Tensor, side: float) -> Bones:
@@ -38,15 +53,28 @@ def fit_bones(keypoints: Tensor, side: float) -> Bones:
         For each of BONES the mean along the hand, the spread across and the spread along, as shares of the side.
 
     Raises:
-        ValueError: there is no hand.
+        ValueError: there is no hand, one is not known in full, or they are not in px of such crops.
     """
+    keypoints = as_numbers("keypoints", keypoints)
+    if keypoints.dim() != 3 or keypoints.shape[1:] != (len(KEYPOINT_NAMES), 2) or not is_positive(side):
+        raise ValueError(
+            f"keypoints and side must be (N, {len(KEYPOINT_NAMES)}, 2) and a number of px, not "
+            f"{tuple(keypoints.shape)} and {side!r}"
+        )
     if not len(keypoints):
         raise ValueError("keypoints are those of no hand, from which bones can't be told: give some hundred hands")
+    unknown = (~keypoints.isfinite()).flatten(1).any(1).nonzero()
+    if len(unknown):
+        raise ValueError(f"hand {unknown[0].item()} of keypoints has NaN or infinity in it: leave such hands out")
+    if look_like_shares(keypoints):
+        raise ValueError("keypoints look like shares of a crop: give them in px of it")
     parents, children = (list(each) for each in zip(*BONES, strict=True))
     across, along = ((keypoints[:, children] - keypoints[:, parents]) / side).unbind(-1)  # (N, 20) each
     mean = along.mean(0)
     spreads = across.square().mean(0).sqrt(), (along - mean).square().mean(0).sqrt()
     found = torch.stack((mean, *(spread.clamp(min=LEAST_SPREAD) for spread in spreads)), dim=-1)
+    if (found.abs() > 1).any():
+        raise ValueError(f"a bone is longer than the side of {side} px: keypoints are not in px of such crops")
     return tuple(tuple(bone) for bone in found.tolist())
 
 
@@ -60,10 +88,12 @@ def chained_peaks(heatmaps: Tensor, bones: Bones) -> Tensor:
     Raises:
         ValueError: heatmaps or bones of something else.
     """
-    if heatmaps.shape[1] != len(KEYPOINT_NAMES) or len(bones) != len(BONES):
+    check_bones(bones)
+    heatmaps = as_numbers("heatmaps", heatmaps, flags=True)
+    if heatmaps.dim() != 4 or heatmaps.shape[1] != len(KEYPOINT_NAMES) or 0 in heatmaps.shape[2:]:
         raise ValueError(
-            f"the bones of a hand need heatmaps (B, {len(KEYPOINT_NAMES)}, H, W) and {len(BONES)} entries, not "
-            f"{tuple(heatmaps.shape)} and {len(bones)}"
+            f"the bones of a hand need heatmaps (B, {len(KEYPOINT_NAMES)}, H, W), each of a pixel or more, not "
+            f"{tuple(heatmaps.shape)}"
         )
     heatmaps = torch.nan_to_num(heatmaps.float(), nan=0.0).clamp(0, HIGH)
     rows, columns = heatmaps.shape[-2:]

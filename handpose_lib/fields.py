@@ -44,7 +44,11 @@ def is_positive(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether a value is one finite number; text and true are none."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        return real and math.isfinite(value)
+    except (OverflowError, TypeError):  # a whole number beyond all fractions; a time, which numpy calls an integer
+        return False
 
 
 def is_whole(value: Any, least: int = 1) -> bool:

@@ -186,7 +186,8 @@ def local_peak(
         raise ValueError(f"rounds is {rounds}, it must be a whole number and not negative")
     heatmaps, peak, confidence = _highest(heatmaps)
     if start is not None:
-        peak, index = start, start[..., 1:] * heatmaps.shape[3] + start[..., :1]  # (B, K, 1)
+        peak = _pixels_of(start, heatmaps)
+        index = peak[..., 1:] * heatmaps.shape[3] + peak[..., :1]  # (B, K, 1)
         confidence = torch.nan_to_num(heatmaps.flatten(2).gather(-1, index).squeeze(-1), nan=0.0).clamp(0, 1)
     radius = window // 2
     rows, columns = heatmaps.shape[-2:]
@@ -278,6 +279,19 @@ def _highest(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     value, index = heatmaps.flatten(2).max(dim=-1)  # (B, K)
     peak = torch.stack([index % heatmaps.shape[3], index // heatmaps.shape[3]], dim=-1)  # (B, K, 2)
     return heatmaps, peak, torch.nan_to_num(value, nan=0.0).clamp(0, 1)
+
+
+def _pixels_of(start: Tensor, heatmaps: Tensor) -> Tensor:
+    """One pixel per map, (B, K, 2); ValueError for anything else."""
+    start = as_numbers("start", start)
+    if start.is_floating_point() or start.shape != (*heatmaps.shape[:2], 2):
+        raise ValueError(f"start must be whole px of each map, (B, K, 2), not {tuple(start.shape)} {start.dtype}")
+    start = start.long().to(heatmaps.device)
+    if torch.compiler.is_compiling() or start.is_meta:  # an exported program has no branches
+        return start
+    if bool(((start < 0) | (start >= start.new_tensor(heatmaps.shape[:1:-1]))).any()):
+        raise ValueError(f"start has a pixel off the maps, which are (H, W) {tuple(heatmaps.shape[2:])}")
+    return start
 
 
 def _check_positive(**values: float) -> None:

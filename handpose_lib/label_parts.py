@@ -58,7 +58,7 @@ def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     """(W, H) px of the picture that was labelled; None where `width` and `height` don't tell, as 1×1 or 0×0."""
     try:
         width, height = (float(entry[name]) for name in ("width", "height"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     whole = width > 1 and height > 1 and width.is_integer() and height.is_integer()
     return (int(width), int(height)) if whole else None

@@ -337,13 +337,13 @@ def points_on_input(
         framing: of the network; its `image_size` is the side of the input.
         method: see `decode_heatmaps`.
         sigma: width of the peaks, px of the heatmaps, for the methods that ask for it.
-        bones: of the network's hands, for `local_peak`.
+        bones: of the network's hands, for `local_peak` in crops that are turned upright.
 
     Returns:
         keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
     options: dict[str, Any] = {"sigma": sigma} if method in ("local_peak", "dark") else {}
-    if bones and method == "local_peak":
+    if method == "local_peak" and framing.upright and not (isinstance(bones, tuple | list) and not bones):
         options["start"] = chained_peaks(heatmaps, bones)
     found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)

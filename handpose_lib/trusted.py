@@ -15,12 +15,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from handpose_lib.chains import Bones
+from handpose_lib.chains import Bones, check_bones
 from handpose_lib.framing import LARGEST_INPUT, Framing
-from handpose_lib.keypoints import BONES
 from handpose_lib.reading import named_errors, refuse_no_text, refuse_special
 
-LEAST_SPREAD = 1e-4  # of a bone, as a share of the crop's side; fitted ones are some hundredths
 LFS = b"version https://git-lfs"
 
 
@@ -101,13 +99,10 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
 def bones_in(header: Mapping[str, Any], framing: Framing) -> Bones:
     """The bones that a header describes, see `chains.fit_bones`; empty without any. ValueError for what can't be."""
     bones = header.get("bones", [])
-    if not isinstance(bones, list) or len(bones) not in (0, len(BONES)):
-        raise ValueError(f"bones is {bones!r}, it must be a list of {len(BONES)}")
-    for bone in bones:
-        numbers = isinstance(bone, list) and len(bone) == 3 and all(type(each) in (int, float) for each in bone)
-        if not (numbers and abs(bone[0]) <= 1 and all(LEAST_SPREAD <= each <= 1 for each in bone[1:])):
-            raise ValueError(f"a bone is {bone!r}, it must be a mean and two spreads, in shares of a side")
-    if bones and not framing.upright:
+    if isinstance(bones, list | tuple) and not bones:
+        return ()
+    check_bones(bones)
+    if not framing.upright:
         raise ValueError("bones are there, but its framing turns no crops upright")
     return tuple((float(mean), float(across), float(along)) for mean, across, along in bones)
 

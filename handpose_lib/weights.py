@@ -46,8 +46,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
         metadata: further JSON values for the header.
 
     Raises:
-        ValueError: another network, weights that 16 bits can't hold, metadata that is no JSON or takes a name of the
-            header's own.
+        ValueError: another network, bones that can't be its, weights that 16 bits can't hold, metadata that is no JSON
+            or takes a name of the header's own.
         OSError: a file can't be written there.
     """
     if not isinstance(half, bool):
@@ -61,8 +61,8 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadat
     header["heatmap_sigma"] = model.heatmap_sigma
     if calibration := getattr(model, "calibration", ()):
         header["calibration"] = list(calibration)
-    if model.bones:
-        header["bones"] = [list(bone) for bone in model.bones]
+    if bones := bones_in({"bones": model.bones}, model.framing):
+        header["bones"] = [list(bone) for bone in bones]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         if any(bool((tensor.abs() > HALF_HIGHEST)[tensor.isfinite()].any()) for tensor in tensors.values()):

@@ -124,8 +124,49 @@ def test_single_peaks_are_found_as_without_bones():
 def test_maps_or_bones_of_something_else_are_refused():
     with pytest.raises(ValueError, match="21, H, W"):
         chained_peaks(torch.zeros(1, 17, 8, 8), STRAIGHT)
+    for maps in (torch.zeros(21, 8, 8), torch.zeros(1, 21, 8, 0), torch.zeros(8)):
+        with pytest.raises(ValueError, match="each of a pixel or more"):
+            chained_peaks(maps, STRAIGHT)
+    with pytest.raises(ValueError, match="heatmaps must be numbers"):
+        chained_peaks(None, STRAIGHT)
     with pytest.raises(ValueError, match="20 entries"):
         chained_peaks(torch.zeros(1, 21, 8, 8), STRAIGHT[:17])
+
+
+NAN = float("nan")
+NO_BONES = [
+    None, 5, "bones", np.array(STRAIGHT), torch.tensor(STRAIGHT), ("abc",) * 20, ((-0.1, 0.05),) * 20,
+    ((NAN, 0.05, 0.02),) * 20, ((-0.1, NAN, 0.02),) * 20, ((-0.1, 0.0, 0.02),) * 20, ((-0.1, -0.05, 0.02),) * 20,
+    ((-6.4, 3.2, 1.3),) * 20, ((10**400, 0.05, 0.02),) * 20, (*STRAIGHT[:19], (-0.1,)), (None,) * 20,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bones", NO_BONES, ids=[str(number) for number in range(len(NO_BONES))])
+def test_what_can_be_no_bones_is_refused_wherever_it_is_used(bones, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^(bones|a bone) is"):
+        points_on_input(render_heatmaps(straight_hand(), (64, 64), 1.5), UPRIGHT, bones=bones)
+    model = small()
+    model.bones = bones
+    with pytest.raises(ValueError, match=r"^(bones|a bone) is"):
+        save_model(model, tmp_path / "never.safetensors")
+    assert not (tmp_path / "never.safetensors").exists()
+
+
+def test_bones_as_lists_arrays_of_maps_and_half_precision_give_the_same_peaks():
+    heatmaps = render_heatmaps(straight_hand().round(), (64, 64), 1.5)
+    pixels = straight_hand().round().long()
+    for maps in (heatmaps, heatmaps.numpy(), heatmaps.half(), heatmaps.double()):
+        assert torch.equal(chained_peaks(maps, [list(bone) for bone in STRAIGHT]), pixels)
+
+
+def test_crops_that_are_not_turned_upright_are_decoded_without_bones():
+    hand = straight_hand()
+    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
+    heatmaps = render_heatmaps(hand, (64, 64), 1.5)
+    heatmaps[:, tip] *= 0.5
+    confused = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+    found, _ = points_on_input(confused, Framing(64, crop=0.55), sigma=1.5, bones=STRAIGHT)
+    assert (found[0, tip] - hand[0, neighbour]).norm() < 0.1
 
 
 # --- fitted bones -----------------------------------------------------------------------------------------------------
@@ -156,6 +197,27 @@ def test_bones_are_those_of_upright_crops_whatever_the_picture():
 def test_bones_of_no_hand_are_refused():
     with pytest.raises(ValueError, match="no hand"):
         fit_bones(torch.empty(0, 21, 2), 64)
+
+
+HANDS = 64 * torch.rand(4, 21, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("keypoints", "side", "message"), [
+    (torch.where(torch.arange(4)[:, None, None] == 2, NAN, HANDS), 64, "hand 2 of keypoints has NaN"),
+    (torch.where(torch.arange(4)[:, None, None] == 1, torch.inf, HANDS), 64, "hand 1 of keypoints has NaN"),
+    (HANDS / 64, 64, "shares of a crop"), (HANDS, 1, "longer than the side"),
+    *((HANDS, side, "a number of px") for side in (0, -64, None, "64", NAN, math.inf, True, (64, 64))),
+    *((wrong, 64, r"\(N, 21, 2\)") for wrong in (HANDS[0], HANDS[None], HANDS[:, :17], torch.zeros(4, 21, 3))),
+    *((wrong, 64, "must be numbers") for wrong in (None, "hands", HANDS > 3)),
+])  # fmt: skip
+def test_bones_are_fitted_to_whole_hands_in_px_alone(keypoints, side, message: str):
+    with pytest.raises(ValueError, match=message):
+        fit_bones(keypoints, side)
+
+
+def test_bones_are_fitted_to_arrays_and_lists_as_to_tensors():
+    expected = fit_bones(HANDS, 64)
+    assert fit_bones(HANDS.numpy(), 64.0) == fit_bones(HANDS.tolist(), 64) == expected
 
 
 def test_one_hand_alone_does_not_forbid_other_poses():
@@ -275,3 +337,22 @@ def test_a_peak_that_is_meant_is_found_between_its_pixels_and_says_its_height():
     found, confidence = decode_heatmaps(heatmaps, sigma=1.5, start=torch.tensor([[[23, 7]]]))
     assert torch.allclose(found, torch.tensor([22.8, 7.1]), atol=0.01)
     assert confidence.item() == pytest.approx(heatmaps[0, 0, 7, 23].item())
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor.int, torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.short])
+def test_peaks_that_are_meant_may_be_any_whole_numbers(kind):
+    heatmaps = render_heatmaps(torch.tensor([[[10.3, 12.6], [20.2, 3.7]]]), (24, 32), 1.5)
+    found, _ = local_peak(heatmaps, sigma=1.5, start=kind(torch.tensor([[[10, 13], [20, 4]]])))
+    assert torch.equal(found, local_peak(heatmaps, sigma=1.5)[0])
+
+
+@pytest.mark.parametrize(("start", "message"), [
+    (torch.zeros(1, 2, 2), "whole px"), (torch.full((1, 2, 2), NAN), "whole px"),
+    *((torch.zeros(*shape, dtype=torch.long), "whole px") for shape in ((2, 2, 2), (0, 2, 2), (1, 2), (1, 2, 3))),
+    *(([[[1, 1], pixel]], r"off the maps.*\(24, 32\)") for pixel in ([-1, 0], [0, -1], [32, 0], [0, 24], [31, 31])),
+    *((wrong, "start must be numbers") for wrong in ("x", torch.ones(1, 2, 2) > 0)),
+])  # fmt: skip
+def test_peaks_that_are_no_pixels_of_these_maps_are_refused(start, message: str):
+    with pytest.raises(ValueError, match=message):
+        local_peak(torch.rand(1, 2, 24, 32), start=start)
+    assert local_peak(torch.rand(1, 2, 24, 32), start=[[[31, 23], [0, 0]]])[0].isfinite().all()

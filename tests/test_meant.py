@@ -27,6 +27,7 @@ from handpose_lib.course.choices import choose, recall
 from handpose_lib.course.session import start
 from handpose_lib.evaluate import evaluate, make_report, mean_hand
 from handpose_lib.export import export_onnx
+from handpose_lib.fields import is_number
 from handpose_lib.framing import Framing, compose, crop_matrices, cut, inverse, on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import FreiHAND, project
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
@@ -362,6 +363,22 @@ def test_numbers_of_numpy_are_numbers():
     framing = Framing(np.int64(64), np.float32(0.5), np.bool_(True))
     assert framing == Framing(64, 0.5, True) and json.dumps(framing.to_json()) and type(framing.image_size) is int
     assert TrainSettings(epochs=np.int32(3), sigma_start=5).epochs == 3
+    assert all(is_number(value) for value in (3, -2.5, np.float16(3), np.float32(3), np.uint8(3)))
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 1 + 0j, np.complex64(1), np.timedelta64(1, "s"), math.nan, True, "3"]
+)
+def test_what_no_fraction_can_hold_is_no_number(value):
+    assert not is_number(value)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_labels_with_a_size_that_no_picture_has_are_read_as_those_without(value: int, tmp_path: Path):
+    entry = {"file": "a.jpg", "keypoints": [[10.0 + 2 * k, 20.0 + k] for k in range(21)]}
+    sized = read_labels(write_json(tmp_path / "sized.json", [entry | {"width": value, "height": 60}]))
+    (plain,) = read_labels(write_json(tmp_path / "plain.json", [entry]))
+    assert sized[0].size is None and (sized[0].keypoints == plain.keypoints).all()
 
 
 def test_arrays_and_lists_are_drawn_and_decoded_as_tensors_are():
