@@ -259,7 +259,7 @@ ARGUMENTS = {
     "a history without a loss": (
         lambda: plots.training_curves(pd.DataFrame({"epoch": [1]})), "history has no sigma_px: give pd.read_csv"
     ),
-    "frames beyond counting": (lambda: VideoWriter("no.avi", (20, 30), 1e9), "from 0.01 to 1000"),
+    "frames beyond counting": (lambda: VideoWriter("no.avi", (20, 30), 1e9), "needs 0.01 to 1000 frames per second"),
     "a skeleton of 20 keypoints": (
         lambda: draw_skeleton(PICTURE.copy(), HANDS[0, :20], torch.ones(21)), r"keypoints must be \(21, 2\) and finite"
     ),
