@@ -272,7 +272,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the predictor ignores the width of the peaks", "predict",
-        "self.framing, self.method, **decoding_of(self.model))", "self.framing, self.method)",
+        "self.framing, self.method, **decoding_of(self.model, self.framing))", "self.framing, self.method)",
         "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
     ),
     Sabotage(

@@ -132,7 +132,10 @@ def wait_until_saved_complete(page, copy: Path, cells: int, seconds: float = 300
         page.wait_for_timeout(1000)
         page.keyboard.press("Control+s")
         page.wait_for_timeout(500)
-        code = [c for c in nbformat.read(copy, as_version=4).cells if c.cell_type == "code"]
+        try:
+            code = [c for c in nbformat.read(copy, as_version=4).cells if c.cell_type == "code"]
+        except nbformat.reader.NotJSONError:  # it is being written
+            continue
         done = [c for c in code if c.execution_count is not None]
         if len(done) == cells or any(o.output_type == "error" for c in done for o in c.outputs):
             return
