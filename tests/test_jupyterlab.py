@@ -127,6 +127,7 @@ def choose(page, menu: str, entry: str) -> None:
 
 def wait_until_saved_complete(page, copy: Path, cells: int, seconds: float = 300) -> None:
     """Save every second until the file holds all cells executed, or one of them failed."""
+    done = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         page.wait_for_timeout(1000)
