@@ -276,6 +276,26 @@ SABOTAGES = (
         "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
     ),
     Sabotage(
+        "the predictor forgets the bones of its network", "predict",
+        'getattr(model, "bones", ()) if alike else ()', "()",
+        "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
+    ),
+    Sabotage(
+        "bones are asked of crops that are not upright", "predict",
+        'getattr(model, "bones", ()) if alike else ()', 'getattr(model, "bones", ())',
+        "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
+    ),
+    Sabotage(
+        "a finger is led back along another finger's way", "chains",
+        "way.gather(-1, chosen[0])", "way.gather(-1, chosen[0].flip(1))",
+        "test_chains.py::test_no_other_chain_has_a_higher_merit",
+    ),
+    Sabotage(
+        "a resumed run loses the bones that it began with", "train",
+        'state.get("bones", ())', "()",
+        "test_chains.py::test_a_run_that_starts_from_weights_keeps_their_bones",
+    ),
+    Sabotage(
         "following a hand takes two looks", "predict",
         "self.look([pixels], view, mirrored=False)", "self.look([pixels], view, mirrored=True)",
         "test_predict.py::test_to_follow_a_hand_is_one_look_of_the_network",
