@@ -41,10 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_place()
         options = _parser(arguments).parse_args(arguments)
         _check_paths(arguments, options)
-        with (
-            _stopped_by_signals(received),
-            warnings.catch_warnings(),
-        ):  # restores how warnings are shown: here, as one line
+        with _stopped_by_signals(received), warnings.catch_warnings():  # which are shown as one line here
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
             options.run(options)
         sys.stdout.flush()

@@ -121,15 +121,14 @@ def write_checkpoint(state: dict, folder: Path, keep_previous: bool = False) -> 
             replace(newest, previous)
 
 
-def read_checkpoint(
-    folder: Path, device: torch.device, settings: TrainSettings, name: str, val_set: FreiHAND | KeypointFolder
-) -> dict:
+def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings, name: str, validation: list) -> dict:
     """The state of a run's last checkpoint.
 
     Args:
         folder: of the run.
         device: where the tensors go.
-        settings, name, val_set: of the run that continues; see `run_name`.
+        settings, name: of the run that continues; see `run_name`.
+        validation: what its validation set shows; see `content_of`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -142,7 +141,7 @@ def read_checkpoint(
         raise ValueError(f"{path} was written with another {', '.join(changed)}: use the same, or another folder")
     if state["run"] != name:
         raise ValueError(f"{path} was written with other training hands: use the same, or another folder")
-    if "validation" in state and state["validation"] != content_of(val_set):  # older ones do not say
+    if "validation" in state and state["validation"] != validation:  # older ones do not say
         raise ValueError(
             f"{path} was written with another validation set, so its errors can't be compared: use the same, or "
             "another folder"

@@ -83,7 +83,7 @@ class Trainer:
         self.val_set = val_set
         whole = max(1, len(val_set) // self.processes) * self.processes
         self.val_batches = HandBatches(val_set, batch_size=min(settings.batch_size, whole), **shared)
-        self.name = runs.run_name(settings, train_set)
+        self.name, self.validation = runs.run_name(settings, train_set), runs.content_of(val_set)
         self.total_steps = settings.epochs * len(self.batches)
         self.checkpoint_minutes = checkpoint_minutes
         self.remote = is_remote(self.folder)
@@ -276,7 +276,7 @@ class Trainer:
         state = {
             "settings": self.settings.to_json(),
             "run": self.name,
-            "validation": runs.content_of(self.val_set),
+            "validation": self.validation,
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -294,7 +294,7 @@ class Trainer:
             FileNotFoundError: there is no checkpoint.
             ValueError: it is damaged, or another run's.
         """
-        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name, self.val_set)
+        state = runs.read_checkpoint(self.folder, self.device, self.settings, self.name, self.validation)
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

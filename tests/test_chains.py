@@ -46,18 +46,25 @@ def with_peak(heatmaps: torch.Tensor, keypoint: int, place: tuple[float, float],
     return result
 
 
-def test_a_higher_peak_on_the_neighbours_tip_gives_way_to_the_one_that_the_finger_leads_to():
+RING, MIDDLE = FINGERS["ring"][3], FINGERS["middle"][3]
+
+
+def confused_maps(sigma: float = 1.5) -> torch.Tensor:
+    """Maps of a straight hand in which the ring finger's tip has a higher peak on the middle finger's."""
     hand = straight_hand()
-    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
-    heatmaps = render_heatmaps(hand, (64, 64), 1.5)
-    heatmaps[:, tip] *= 0.5
-    confused = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+    heatmaps = render_heatmaps(hand, (64, 64), sigma)
+    heatmaps[:, RING] *= 0.5
+    return with_peak(heatmaps, RING, tuple(hand[0, MIDDLE].tolist()), 0.7)
+
+
+def test_a_higher_peak_on_the_neighbours_tip_gives_way_to_the_one_that_the_finger_leads_to():
+    hand, confused = straight_hand(), confused_maps()
     alone, _ = local_peak(confused, sigma=1.5)
-    assert (alone[0, tip] - hand[0, neighbour]).norm() < 0.1
+    assert (alone[0, RING] - hand[0, MIDDLE]).norm() < 0.1
     together, confidence = points_on_input(confused, UPRIGHT, sigma=1.5, bones=STRAIGHT)
     assert torch.allclose(together, hand, atol=0.02)
-    assert confidence[0, tip] == pytest.approx(0.5, abs=0.02)  # of the peak that was taken
-    assert (confidence[0, :tip] > 0.9).all()
+    assert confidence[0, RING] == pytest.approx(0.5, abs=0.02)  # of the peak that was taken
+    assert (confidence[0, :RING] > 0.9).all()
 
 
 def test_a_much_higher_peak_stands_however_odd_its_bone():
@@ -160,13 +167,9 @@ def test_bones_as_lists_arrays_of_maps_and_half_precision_give_the_same_peaks():
 
 
 def test_crops_that_are_not_turned_upright_are_decoded_without_bones():
-    hand = straight_hand()
-    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
-    heatmaps = render_heatmaps(hand, (64, 64), 1.5)
-    heatmaps[:, tip] *= 0.5
-    confused = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+    hand, confused = straight_hand(), confused_maps()
     found, _ = points_on_input(confused, Framing(64, crop=0.55), sigma=1.5, bones=STRAIGHT)
-    assert (found[0, tip] - hand[0, neighbour]).norm() < 0.1
+    assert (found[0, RING] - hand[0, MIDDLE]).norm() < 0.1
 
 
 # --- fitted bones -----------------------------------------------------------------------------------------------------
@@ -270,11 +273,7 @@ def change_header(path: Path, **entries) -> None:
 
 def test_the_predictor_decodes_with_its_networks_bones():
     """The network draws the confused maps of above into every square; only the bones tell the fingers apart."""
-    hand = straight_hand()
-    tip, neighbour = FINGERS["ring"][3], FINGERS["middle"][3]
-    heatmaps = render_heatmaps(hand, (64, 64), 1.25)
-    heatmaps[:, tip] *= 0.5
-    heatmaps = with_peak(heatmaps, tip, tuple(hand[0, neighbour].tolist()), 0.7)
+    hand, heatmaps = straight_hand(), confused_maps(1.25)
 
     class Drawn(torch.nn.Module):
         framing, heatmap_sigma, stride = UPRIGHT, 1.25, 1
@@ -289,14 +288,14 @@ def test_the_predictor_decodes_with_its_networks_bones():
     network = Drawn()
     predictor = HandPosePredictor(network, mirrored=False)
     picture, view = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy(), torch.eye(2, 3)[None]
-    assert (predictor.look([picture], view)[0][0, tip] - hand[0, neighbour]).norm() < 0.1
+    assert (predictor.look([picture], view)[0][0, RING] - hand[0, MIDDLE]).norm() < 0.1
     network.bones = STRAIGHT
     assert torch.allclose(predictor.look([picture], view)[0], hand, atol=0.05)
     for other in (Framing(64, crop=0.55), Framing(64, crop=0.4, upright=True)):  # of other bones
         elsewhere = HandPosePredictor(network, framing=other, mirrored=False).look([picture], view)[0]
-        assert (elsewhere[0, tip] - hand[0, neighbour]).norm() < 0.1
+        assert (elsewhere[0, RING] - hand[0, MIDDLE]).norm() < 0.1
     found, _ = points_on_input(heatmaps, UPRIGHT, "argmax", bones=STRAIGHT)  # which knows nothing of them
-    assert (found[0, tip] - hand[0, neighbour]).norm() < 1
+    assert (found[0, RING] - hand[0, MIDDLE]).norm() < 1
 
 
 def test_the_bundled_weights_know_bones_of_rendered_hands():
