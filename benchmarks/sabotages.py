@@ -272,16 +272,16 @@ SABOTAGES = (
     ),
     Sabotage(
         "the predictor ignores the width of the peaks", "predict",
-        "self.framing, self.method, **decoding_of(self.model, self.framing))", "self.framing, self.method)",
+        "framing, self.method, **decoding_of(self.model, framing))", "framing, self.method)",
         "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
     ),
     Sabotage(
-        "the predictor forgets the bones of its network", "predict",
+        "the predictor forgets the bones of its network", "decoding",
         'getattr(model, "bones", ()) if alike else ()', "()",
         "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
     ),
     Sabotage(
-        "bones are asked of crops that are not upright", "predict",
+        "bones are asked of crops that are not upright", "decoding",
         'getattr(model, "bones", ()) if alike else ()', 'getattr(model, "bones", ())',
         "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
     ),
@@ -297,8 +297,18 @@ SABOTAGES = (
     ),
     Sabotage(
         "following a hand takes two looks", "predict",
-        "self.look([pixels], view, mirrored=False)", "self.look([pixels], view, mirrored=True)",
+        "view, mirrored=False, framing", "view, mirrored=True, framing",
         "test_predict.py::test_to_follow_a_hand_is_one_look_of_the_network",
+    ),
+    Sabotage(
+        "a hand is followed no closer than it is searched for", "predict",
+        "crop=max(self.framing.crop, FOLLOWED)", "crop=self.framing.crop",
+        "test_predict.py::test_a_hand_is_followed_closer_than_it_is_searched_for",
+    ),
+    Sabotage(
+        "bones are asked of crops of quite another kind", "decoding",
+        "framing.crop <= ALIKE * own.crop", "True",
+        "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
     ),
     Sabotage(
         "answers on large pictures are in pixels of the reduced ones", "answers",

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from handpose_lib.decoding import check_keypoints, decoding_of, framing_of, points_on_input
 from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, compose, inverse, on_image, warp_images, warp_keypoints
@@ -23,14 +24,7 @@ from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import GROUPS, KEYPOINT_NAMES, look_like_shares, with_gaps_filled
 from handpose_lib.loader import HandBatches
 from handpose_lib.metrics import auc, correct, distances, epe, normalizer_lengths, pck
-from handpose_lib.predict import (
-    HandPosePredictor,
-    bundled_finder,
-    check_keypoints,
-    decoding_of,
-    framing_of,
-    points_on_input,
-)
+from handpose_lib.predict import HandPosePredictor, bundled_finder
 from handpose_lib.unet import check_heatmaps, evaluating
 
 BOXES = ("found", "truth")

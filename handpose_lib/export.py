@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated, calibration_of
+from handpose_lib.decoding import check_keypoints, decoding_of, framing_of, points_on_input
 from handpose_lib.framing import Framing, cut, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.metrics import pck
 from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip
-from handpose_lib.predict import check_keypoints, decoding_of, framing_of, points_on_input
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 

@@ -11,6 +11,7 @@ like a hand, the large network looks at the whole picture itself, in all four qu
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated, calibration_of
-from handpose_lib.chains import Bones, chained_peaks
+from handpose_lib.decoding import check_keypoints, decoding_of, framing_of, points_on_input, sigma_of
 from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
-from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
 from handpose_lib.keypoints import KEYPOINT_NAMES, look_like_shares
 from handpose_lib.pictures import as_array, picture_files, read_picture
@@ -33,11 +33,15 @@ from handpose_lib.track import LOST, HandTracker, TrackedHand
 from handpose_lib.unet import check_heatmaps, evaluating, fuse_batch_norm
 from handpose_lib.weights import load_model
 
-__all__ = ["HandPosePredictor", "bundled_weights", "framing_of", "picture_files", "points_on_input", "read_picture"]
+__all__ = [
+    "HandPosePredictor", "bundled_weights", "check_keypoints", "decoding_of", "framing_of", "picture_files",
+    "points_on_input", "read_picture", "sigma_of",
+]  # fmt: skip
 
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
 CLOSER = 0.7  # where a closer look is less sure than this share of the look before, the look before stands
 TURNS = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))  # what points up in the first looks
+FOLLOWED = 0.65  # share that a hand fills where it was seen a moment ago, since the look is sure to be in the middle
 GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pictures in training
 
 
@@ -67,10 +71,11 @@ class HandPosePredictor:
         mirrored: with the last look, look at the mirror image as well, and take the mean of both heatmaps.
         method: how heatmaps become points, see `decode_heatmaps`.
         batch_size: pictures that go through the network at once.
+        followed: how a look is cropped that follows a hand through a video. None: as the others are, but closer.
 
     Raises:
-        ValueError: passes or batch_size below 1, several passes without a crop, a model that does not say how it is
-            framed, or that finds another number of keypoints than a hand has.
+        ValueError: passes or batch_size below 1, several passes or `followed` without a crop, a model that does not say
+            how it is framed, or that finds another number of keypoints than a hand has.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class HandPosePredictor:
         method: str = "local_peak",
         batch_size: int = 32,
         finder: nn.Module | None = None,
+        followed: Framing | None = None,
     ):
         check_keypoints(model)
         for name, value in (("mirrored", mirrored), ("turned", False if turned is None else turned)):
@@ -97,6 +103,8 @@ class HandPosePredictor:
         self.turned = crops if turned is None else turned
         if framing is not None and not isinstance(framing, Framing):
             raise ValueError(f"framing is {framing!r}, it must be a Framing")
+        if followed is not None and not (isinstance(followed, Framing) and crops and followed.crop):
+            raise ValueError(f"followed is {followed!r}, it must be a Framing with a crop, as the network's own has")
         if not (is_whole(self.passes) and is_whole(batch_size)):
             raise ValueError(f"passes and batch_size must be at least 1, not {self.passes} and {batch_size}")
         if self.passes > 1 and not crops:
@@ -111,6 +119,9 @@ class HandPosePredictor:
         if finder is not None and crops:
             options = {"passes": 1, "turned": False, "mirrored": False, "method": method, "batch_size": batch_size}
             self.finder = HandPosePredictor(finder, self.device, **options)
+        if followed is None and crops:
+            followed = replace(self.framing, crop=max(self.framing.crop, FOLLOWED))
+        self.followed = followed or self.framing
         self._network = self.model  # what runs; from_pretrained, which owns the model, makes it faster
 
     @classmethod
@@ -178,6 +189,8 @@ class HandPosePredictor:
     def follow(self, picture: Picture, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """One look at a picture around where the hand was a moment ago, the cheap way through a video.
 
+        It is closer than other looks: where one knows so well where the hand is, the square need not hold much else.
+
         Args:
             picture: as for a call.
             keypoints: (21, 2) in px, such as the answer to the frame before.
@@ -192,10 +205,10 @@ class HandPosePredictor:
         if look_like_shares(keypoints):
             raise ValueError("keypoints look like shares of the picture: give them in px, where the hand was")
         if self.framing.crop:
-            view = self.framing.around(keypoints[None], SMALLEST_BOX)
+            view = self.followed.around(keypoints[None], SMALLEST_BOX)
         else:
             view = self.framing.whole(pixels.shape[:2])[None]
-        keypoints, confidence = self.look([pixels], view, mirrored=False)
+        keypoints, confidence = self.look([pixels], view, mirrored=False, framing=self.followed)
         return keypoints[0], confidence[0]
 
     def track(self, frames: Iterable[Picture], **options: Any) -> Iterator[TrackedHand]:
@@ -258,7 +271,11 @@ class HandPosePredictor:
 
     @torch.inference_mode()
     def look(
-        self, pictures: Sequence[np.ndarray], views: Tensor, mirrored: bool | None = None
+        self,
+        pictures: Sequence[np.ndarray],
+        views: Tensor,
+        mirrored: bool | None = None,
+        framing: Framing | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One look: keypoints (N, 21, 2) in px of the pictures and confidence (N, 21), on the CPU.
 
@@ -266,7 +283,9 @@ class HandPosePredictor:
             pictures: N RGB arrays (H, W, 3), uint8.
             views: (N, 2, 3) similarities from each picture to the network's square, such as `framing.around` gives.
             mirrored: whether the mirror images are looked at as well; None: as the predictor was told.
+            framing: that of the views; None: the predictor's.
         """
+        framing = self.framing if framing is None else framing
         mirrored = self.mirrored if mirrored is None else mirrored
         pictures = [as_array(picture, f"picture {number}") for number, picture in enumerate(pictures)]
         views = as_numbers("views", views).double()
@@ -277,10 +296,10 @@ class HandPosePredictor:
         for first in range(0, len(pictures), self.batch_size):
             part = slice(first, first + self.batch_size)
             pairs = zip(pictures[part], views[part].numpy(), strict=True)
-            crops = [cut(picture, view, self.framing.image_size) for picture, view in pairs]
+            crops = [cut(picture, view, framing.image_size) for picture, view in pairs]
             batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(batch.float() / 255), mirrored)
-            found, peak = points_on_input(heatmaps, self.framing, self.method, **decoding_of(self.model, self.framing))
+            found, peak = points_on_input(heatmaps, framing, self.method, **decoding_of(self.model, framing))
             keypoints.append(warp_keypoints(found.cpu().double(), back[part]).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
@@ -295,56 +314,3 @@ class HandPosePredictor:
                 seen = check_heatmaps(self._network(view.contiguous(memory_format=torch.channels_last)), len(view))
             total = total + (seen.flip(-1) if flipped else seen)
         return total / (2 if mirrored else 1)
-
-
-def check_keypoints(model: nn.Module) -> None:
-    """ValueError for a network that says that it finds another number of keypoints than a hand has here."""
-    count = getattr(model, "num_keypoints", len(KEYPOINT_NAMES))
-    if count != len(KEYPOINT_NAMES):
-        raise ValueError(f"this network finds {count} keypoints, and a hand has {len(KEYPOINT_NAMES)}: give another")
-
-
-def framing_of(model: nn.Module) -> Framing:
-    """How a network wants its pictures; ValueError for one that does not say."""
-    framing = getattr(model, "framing", None)
-    if not isinstance(framing, Framing):
-        raise ValueError(
-            f"this {type(model).__name__} does not say how it sees a picture: set its `framing`, "
-            "for example model.framing = Framing(image_size=128)"
-        )
-    return framing
-
-
-def sigma_of(model: nn.Module) -> float:
-    """Width of the peaks in a network's heatmaps, px of them; 2, as in the course, for one that does not say."""
-    return getattr(model, "heatmap_sigma", 2.0)
-
-
-def decoding_of(model: nn.Module, framing: Framing | None = None) -> dict[str, Any]:
-    """What `points_on_input` is told of a network; in crops of another `framing` than its own, bones are not alike."""
-    own = getattr(model, "framing", framing)
-    alike = framing is None or (framing.crop, framing.upright) == (own.crop, own.upright)
-    return {"sigma": sigma_of(model), "bones": getattr(model, "bones", ()) if alike else ()}
-
-
-def points_on_input(
-    heatmaps: Tensor, framing: Framing, method: str = "local_peak", sigma: float = 2.0, bones: Bones = ()
-) -> tuple[Tensor, Tensor]:
-    """Decode heatmaps of any size to px of the network's input.
-
-    Args:
-        heatmaps: (B, K, H, W), which cover the network's input.
-        framing: of the network; its `image_size` is the side of the input.
-        method: see `decode_heatmaps`.
-        sigma: width of the peaks, px of the heatmaps, for the methods that ask for it.
-        bones: of the network's hands, for `local_peak` in crops that are turned upright.
-
-    Returns:
-        keypoints (B, K, 2) in px of the input and confidence (B, K).
-    """
-    options: dict[str, Any] = {"sigma": sigma} if method in ("local_peak", "dark") else {}
-    if method == "local_peak" and framing.upright and not (isinstance(bones, tuple | list) and not bones):
-        options["start"] = chained_peaks(heatmaps, bones)
-    found, confidence = decode_heatmaps(heatmaps, method, **options)
-    to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)
-    return warp_keypoints(found, to_input), confidence

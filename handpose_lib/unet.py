@@ -166,7 +166,7 @@ def fuse_batch_norm(model: nn.Module) -> nn.Module:
         for place, (first, second) in enumerate(pairwise(list(part))):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 part[place], part[place + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return fused.to(memory_format=torch.channels_last)
+    return fused.eval().to(memory_format=torch.channels_last)  # the new identities, too
 
 
 def __getattr__(name: str) -> object:

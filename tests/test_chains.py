@@ -291,7 +291,10 @@ def test_the_predictor_decodes_with_its_networks_bones():
     assert (predictor.look([picture], view)[0][0, RING] - hand[0, MIDDLE]).norm() < 0.1
     network.bones = STRAIGHT
     assert torch.allclose(predictor.look([picture], view)[0], hand, atol=0.05)
-    for other in (Framing(64, crop=0.55), Framing(64, crop=0.4, upright=True)):  # of other bones
+    closer = HandPosePredictor(network, framing=Framing(64, crop=0.65, upright=True), mirrored=False)
+    assert torch.allclose(closer.look([picture], view)[0], hand, atol=0.05)
+    for crop, upright in ((0.55, False), (0.4, True), (0.9, True)):  # of other bones
+        other = Framing(64, crop=crop, upright=upright)
         elsewhere = HandPosePredictor(network, framing=other, mirrored=False).look([picture], view)[0]
         assert (elsewhere[0, RING] - hand[0, MIDDLE]).norm() < 0.1
     found, _ = points_on_input(heatmaps, UPRIGHT, "argmax", bones=STRAIGHT)  # which knows nothing of them

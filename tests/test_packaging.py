@@ -81,7 +81,7 @@ FLOORS = [
         "calibration",
     },
     {"framing", "cache", "zips", "track", "video", "label_parts", "inputs", "chains"},
-    {"download", "trusted", "annotations", "coco"},
+    {"download", "trusted", "annotations", "coco", "decoding"},
     {"unet", "stacked", "augment", "appearance", "freihand", "labels", "keypoint_folder", "metrics", "synthhand"},
     {"loader", "settings", "weights", "datasets"},
     {"runs", "evaluate", "train", "predict", "conventional"},

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import torch
 
-from handpose_lib import cli, predict, storage
+from handpose_lib import cli, decoding, predict, storage
 from handpose_lib.evaluate import evaluate
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
@@ -432,6 +432,32 @@ def test_to_follow_a_hand_is_one_look_of_the_network():
     assert seen == [1]
 
 
+def test_a_hand_is_followed_closer_than_it_is_searched_for():
+    network, seen = SeesRed(), []
+    network.register_forward_hook(lambda module, given, answer: seen.append(given[0][0, 0].clone()))
+    picture, hand = with_spot(200, 150, 90.0, 70.0, 6.0), 30 * torch.rand(21, 2) + torch.tensor([75.0, 55.0])
+    predictor = HandPosePredictor(network, passes=1)
+    found, _ = predictor.follow(picture, hand)
+    assert predictor.followed == Framing(64, crop=predict.FOLLOWED, upright=True) and predict.FOLLOWED > 0.55
+    assert torch.allclose(found, torch.tensor([90.0, 70.0]).expand(21, 2), atol=0.1)
+    predictor.look([picture], Framing(64, crop=predict.FOLLOWED, upright=True).around(hand[None]), False)
+    wide = HandPosePredictor(network, passes=1, followed=network.framing)
+    wide.follow(picture, hand)
+    wide.look([picture], network.framing.around(hand[None]), False)
+    closely, as_told, widely, as_searched = seen
+    assert torch.equal(closely, as_told) and torch.equal(widely, as_searched) and not torch.equal(closely, widely)
+    closest = HandPosePredictor(UNet2DHandPose(4, 2, framing=Framing(64, crop=0.8)))
+    assert closest.followed.crop == 0.8  # never wider than its other looks
+
+
+@pytest.mark.parametrize("followed", [0.65, "closer", Framing(64), torch.eye(2, 3)])
+def test_what_is_no_way_to_follow_a_hand_is_refused(followed):
+    with pytest.raises(ValueError, match="followed is"):
+        HandPosePredictor(SeesRed(), followed=followed)
+    with pytest.raises(ValueError, match="followed is"):  # a network for whole pictures looks at whole frames
+        HandPosePredictor(UNet2DHandPose(4, 2, framing=Framing(64)), followed=Framing(64, crop=0.6))
+
+
 def test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on(tiny_val, monkeypatch):
     asked = []
 
@@ -439,7 +465,7 @@ def test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_tra
         asked.append((method, options.get("sigma")))
         return decode_heatmaps(heatmaps, method, **options)
 
-    monkeypatch.setattr(predict, "decode_heatmaps", decode)
+    monkeypatch.setattr(decoding, "decode_heatmaps", decode)
     network = UNet2DHandPose(4, 2, framing=Framing(32))
     network.heatmap_sigma = 1.25
     HandPosePredictor(network, method="dark")(np.zeros((40, 40, 3), np.uint8))

@@ -314,6 +314,28 @@ def test_a_hand_is_followed_to_the_same_places_as_in_python(visit: Visit):
             np.testing.assert_allclose(points, around, atol=1e-2)
 
 
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_look_that_follows_a_hand_is_as_close_as_in_python(visit: Visit, upright: bool):
+    framing = Framing(image_size=32, crop=0.4, upright=upright)
+    predictor = HandPosePredictor(UNet2DHandPose(width=4, depth=2, framing=framing))
+    hand = np.random.default_rng(5).uniform(10, 90, (21, 2)).astype(np.float32)
+    script = """
+      const { Predictor } = await import("./predictor.js");
+      const predictor = new Predictor(values.facts, values.facts.networks);
+      predictor.look = async (role, picture, map, mirrored = false) => [role, mirrored, map];
+      return await predictor.follow(null, values.hand);
+    """
+    facts = {
+        "networks": {"landmark": framing.to_json()},
+        "search": build.search_facts(predictor),
+        "tracking": build.tracking_facts(predictor),
+    }
+    *how, view = run_module(visit, script, {"facts": facts, "hand": hand.tolist()})
+    assert how == ["landmark", False]
+    wanted = predictor.followed.around(torch.from_numpy(hand)[None])[0]
+    np.testing.assert_allclose(np.reshape(view, (2, 3)), wanted, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("passes", [1, 2, 3])
 @pytest.mark.parametrize(
     "sure",

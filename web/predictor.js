@@ -44,9 +44,9 @@ export class Predictor {
     return best;
   }
 
-  /** One look around where the hand was a moment ago. */
+  /** One look around where the hand was a moment ago, closer than the others. */
   async follow(picture, keypoints) {
-    return this.look("landmark", picture, this.around(keypoints));
+    return this.look("landmark", picture, this.around(keypoints, this.facts.tracking.crop));
   }
 
   /** The whole picture, turned as `turns` says what points up; the turn that looks surest stands. */
@@ -66,10 +66,10 @@ export class Predictor {
     return this.look(role, picture, cropMap(corners, 1, this.facts.networks[role].image_size, up), mirrored);
   }
 
-  /** The map to a square around keypoints. */
-  around(keypoints) {
-    const { image_size: size, crop, upright } = this.facts.networks.landmark;
-    return cropMap(keypoints, crop, size, upright ? handDirection(keypoints) : [0, -1], this.facts.search.smallest_box);
+  /** The map to a square around keypoints, which the hand fills to `share`. */
+  around(keypoints, share = this.facts.networks.landmark.crop) {
+    const { image_size: size, upright } = this.facts.networks.landmark;
+    return cropMap(keypoints, share, size, upright ? handDirection(keypoints) : [0, -1], this.facts.search.smallest_box);
   }
 
   /** One look; with `mirrored`, at the square's mirror image too, and the mean of both heatmaps is decoded. */

@@ -27,15 +27,18 @@ async function load({ exact, threads }) {
   self.postMessage({ type: "ready", facts, threads: used });
 }
 
-/** A picture whose pixels are read part by part. */
+/** A picture whose pixels are read part by part: a look at a frame needs a small part of it. */
 function readable(bitmap) {
   const { width, height } = bitmap;
   if (canvas?.width !== width || canvas?.height !== height) canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff"; // transparent pictures lie on white
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  return { width, height, part: (...place) => context.getImageData(...place).data };
+  const part = (...place) => {
+    context.fillRect(...place);
+    context.drawImage(bitmap, ...place, ...place);
+    return context.getImageData(...place).data;
+  };
+  return { width, height, part };
 }
 
 async function answer({ type, bitmap, seconds, id }) {
@@ -51,7 +54,8 @@ async function answer({ type, bitmap, seconds, id }) {
     seen = await tracker.next(picture, seconds);
   }
   const milliseconds = performance.now() - start;
-  self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, [bitmap]);
+  const given = [bitmap, seen.square.buffer, seen.heatmaps.values.buffer]; // not copied
+  self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, given);
 }
 
 const handlers = {

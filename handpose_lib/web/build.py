@@ -88,7 +88,7 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
         ],
         "networks": networks,
         "search": search_facts(predictor),
-        "tracking": {"threshold": LOST},
+        "tracking": tracking_facts(predictor),
         "smoothing": {"min_cutoff": MIN_CUTOFF, "beta": BETA, "speed_cutoff": SPEED_CUTOFF},
     }
     (folder / FACTS.name).write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -104,6 +104,11 @@ def search_facts(predictor: HandPosePredictor) -> dict[str, Any]:
         "lost": LOST,
         "smallest_box": SMALLEST_BOX,
     }
+
+
+def tracking_facts(predictor: HandPosePredictor) -> dict[str, float]:
+    """How a hand is followed, for `web/tracker.js` and `web/predictor.js`."""
+    return {"threshold": LOST, "crop": predictor.followed.crop}
 
 
 def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
