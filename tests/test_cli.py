@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from trees import make_tree
 
-from handpose_lib import datasets
+from handpose_lib import cli, datasets
 from handpose_lib.cli import COMMANDS, main
 from handpose_lib.commands import data
 from handpose_lib.freihand import FreiHAND, split_rows
@@ -203,3 +203,13 @@ def test_every_command_has_a_module_with_its_options(name: str, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     assert stopped.value.code == 0 and f"usage: handpose {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [
+    ["evaluate"], ["predict", "a.jpg", "--weights"], ["camera", "--weights"], ["annotate", "folder", "--weights"],
+    ["export", "a.onnx", "--weights"], ["web", "--weights"],
+])  # fmt: skip
+def test_the_word_bundled_names_the_bundled_weights_in_every_command(command: list[str]):
+    bundled, other = ([*command, name] for name in ("bundled", "run/best.safetensors"))
+    assert cli._parser(bundled).parse_args(bundled).weights is None  # as if the option were left out
+    assert cli._parser(other).parse_args(other).weights == Path("run/best.safetensors")

@@ -1,6 +1,7 @@
 """Rendered hands as a stream: chunks, batches, the workers, and training on them."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 
 from handpose_lib.augment import NO_AUGMENTATION
 from handpose_lib.framing import Framing
+from handpose_lib.predict import bundled_weights
 from handpose_lib.recipes import pretrained, stream, streamed
 from handpose_lib.recipes.stream import SIZE, HandStream
 from handpose_lib.weights import load_model
@@ -193,6 +195,29 @@ def test_the_recipe_ends_with_weights_that_load_and_a_history(filled, tmp_path_f
     assert history[0].startswith("step,seconds,pictures,learning_rate") and len(history) >= 3
     steps = [int(line.split(",")[0]) for line in history[1:]]
     assert steps == sorted(steps)
+
+
+def test_the_recipe_goes_on_from_weights_and_leaves_the_finder(filled, tmp_path_factory, monkeypatch):
+    project = tmp_path_factory.mktemp("project")
+    (project / "data" / "weights").mkdir(parents=True)
+    (project / "figures").mkdir()
+    shutil.copy(bundled_weights().with_name("finder.safetensors"), project / "data" / "weights")
+    finder = (project / "data" / "weights" / "finder.safetensors").read_bytes()
+    monkeypatch.setattr(pretrained, "AGAIN", dataclasses.replace(pretrained.AGAIN, learning_rate=1e-9, warmup=0.5))
+    monkeypatch.setattr(pretrained, "LAST", dataclasses.replace(pretrained.LAST, learning_rate=1e-9))
+    monkeypatch.setattr(pretrained, "FIRST", 24)
+    monkeypatch.setattr(pretrained, "MOST", 100)
+    monkeypatch.setattr(pretrained, "VALIDATION", 8)
+    found = pretrained.train(0.02, torch.device("cpu"), 0, batch_size=4, folder=filled, start=bundled_weights())
+    assert set(found[0]) == {"handpose"} and found[1][-1]["step"] >= 2
+    before = load_model(bundled_weights())[0].state_dict()
+    after = found[0]["handpose"].average.state_dict()
+    for name, values in before.items():
+        if "running" not in name and values.is_floating_point():
+            assert torch.allclose(after[name], values, atol=1e-5), name
+    pretrained.export(*found, project)
+    assert len(load_model(project / "data" / "weights" / "handpose.safetensors")[0].bones) == 20
+    assert (project / "data" / "weights" / "finder.safetensors").read_bytes() == finder
 
 
 def test_the_last_stage_disturbs_less_than_the_first():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from handpose_lib.commands import weights_file
 from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import BOXES, evaluate, make_report, mean_hand
@@ -27,9 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument(
         "weights",
-        type=Path,
+        type=weights_file,
         nargs="?",
-        help="best.safetensors of a run (default: the bundled weights)",
+        help="best.safetensors of a run (default: bundled)",
     )
     add_root(parser)
     parser.add_argument("--split", choices=tuple(dict.fromkeys((*SPLITS, *FOLDER_SPLITS))), default="test")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from handpose_lib.commands import weights_file
 from handpose_lib.export import export_onnx
 from handpose_lib.predict import bundled_weights
 from handpose_lib.storage import check_target
@@ -15,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose export`."""
     parser.epilog = EXAMPLE
     parser.add_argument("file", type=Path, help="the ONNX file to write")
-    parser.add_argument("--weights", type=Path, help="best.safetensors of a run (default: the bundled weights)")
+    parser.add_argument("--weights", type=weights_file, help="best.safetensors of a run (default: bundled)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--half", action="store_true", help="store weights in 16 bits: half the size, the same speed")
     size.add_argument("--eight-bit", action="store_true", help="compute in 8 bits: a quarter of the size, faster")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from handpose_lib.answers import answer_files, answer_video, files_of
+from handpose_lib.commands import weights_file
 from handpose_lib.devices import pick_device
 from handpose_lib.fields import counted
 from handpose_lib.inputs import corners_of
@@ -39,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Which network looks, and where it runs."""
-    parser.add_argument("--weights", type=Path, help="best.safetensors of a run (default: the bundled weights)")
+    parser.add_argument("--weights", type=weights_file, help="best.safetensors of a run (default: bundled)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
 
 

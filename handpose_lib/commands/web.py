@@ -5,6 +5,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
+from handpose_lib.commands import weights_file
 from handpose_lib.web.place import BUILD, copy_source, page_folder, problem_of
 from handpose_lib.web.server import page_server
 
@@ -18,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     parser.add_argument("--build", action="store_true", help="build the page again, and end")
     parser.add_argument("--out", type=Path, help="with --build: the folder to write, for any host to serve")
-    parser.add_argument("--weights", type=Path, help="with --build: weights of your own (default: the bundled ones)")
+    parser.add_argument("--weights", type=weights_file, help="with --build: weights of your own (default: bundled)")
     parser.add_argument(
         "--runtime", type=Path, help="with --build: file of the npm package onnxruntime-web, so that npm is not needed"
     )

@@ -12,6 +12,10 @@ told. Then it fits what the confidence means, on rendered hands that were held o
     figures/weights_per_keypoint.csv     the same per keypoint, on the bundled sample's test hands
 
 `--score` only scores the weights that are there; `--real FOLDER` adds labelled photographs.
+
+    python -m handpose_lib.recipes.pretrained --minutes 9 --start-from bundled --seed 2027
+
+trains the network on from its bundled weights, on hands that it has not seen, and leaves the finder as it is.
 """
 
 import argparse
@@ -32,7 +36,7 @@ from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
-from handpose_lib.predict import HandPosePredictor
+from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
 from handpose_lib.recipes.streamed import Learner, Report, train_networks
@@ -40,7 +44,7 @@ from handpose_lib.runs import write_history
 from handpose_lib.settings import PRESETS
 from handpose_lib.storage import atomic_path, checkout_root
 from handpose_lib.synthhand import sample_root
-from handpose_lib.weights import save_model
+from handpose_lib.weights import load_model, save_model
 
 NETWORK = replace(PRESETS["stacked"], batch_size=256, weight_decay=0.02, warmup=0.02, sigma_until=0.4)
 FINDER = replace(PRESETS["finder"], batch_size=256, warmup=0.02, sigma_until=0.4)
@@ -52,6 +56,9 @@ LAST = replace(
     ),
 )  # fmt: skip
 LAST_SHARE = 0.1
+# Where the network has learned before.
+AGAIN = replace(NETWORK, learning_rate=1e-3, sigma_start=NETWORK.sigma_end)
+SEED = 2026  # of the hands of the bundled weights
 SETTINGS = {"handpose": NETWORK, "handpose, last": LAST, "finder": FINDER}
 EMPTY = {"handpose": 1 / 64, "finder": 0.08}  # shares of the pictures that show no hand
 FIRST = 4_000  # pictures that must have come before the training begins
@@ -60,28 +67,40 @@ VALIDATION = 1_500  # held-out pictures that the confidence is fitted on
 
 
 def train(
-    minutes: float, device: torch.device, workers: int, batch_size: int = NETWORK.batch_size, folder: Path | None = None
+    minutes: float,
+    device: torch.device,
+    workers: int,
+    batch_size: int = NETWORK.batch_size,
+    folder: Path | None = None,
+    start: Path | None = None,
+    seed: int = SEED,
 ) -> tuple[dict[str, Learner], list[dict], tuple[Tensor, Tensor]]:
     """Train network and finder side by side, then the network alone on less disturbed pictures.
+
+    From weights that are there, the network alone is trained on, with smaller steps and narrow peaks from the first.
 
     Args:
         minutes: of training, to which the first hands' rendering and the scoring come.
         workers: processes that render.
         batch_size: samples of a step of either network.
         folder: where rendered hands are kept and found again, see `HandStream`.
+        start: weights of such a network to begin with; None: random ones.
+        seed: of the hands.
 
     Returns:
         The learners by the names of their weight files, rows for `write_history`, and the held-out pictures
         (N, 3, S, S) with their keypoints (N, 21, 2).
     """
     rows: list[dict] = []
-    with HandStream(room_for(device), device, workers, seed=2026, folder=folder) as stream:
+    with HandStream(room_for(device), device, workers, seed=seed, folder=folder) as stream:
         stream.wait_for(FIRST)
-        network, finder = replace(NETWORK, batch_size=batch_size), replace(FINDER, batch_size=batch_size)
-        learners = {
-            "handpose": Learner(network, EMPTY["handpose"], device),
-            "finder": Learner(finder, EMPTY["finder"], device),
-        }
+        network = replace(NETWORK if start is None else AGAIN, batch_size=batch_size)
+        learners = {"handpose": Learner(network, EMPTY["handpose"], device)}
+        if start is None:
+            finder = replace(FINDER, batch_size=batch_size)
+            learners["finder"] = Learner(finder, EMPTY["finder"], device)
+        else:
+            learners["handpose"].begin_with(start)
         seconds = 60 * minutes * (1 - LAST_SHARE)
         report = Report(rows, "handpose", learners["handpose"], stream)
         train_networks(learners, stream, seconds, {"handpose": 1, "finder": 2}, report)
@@ -119,9 +138,13 @@ def calibrate(model: nn.Module, finder: nn.Module, images: Tensor, keypoints: Te
 
 
 def export(learners: dict[str, Learner], rows: list[dict], held_out: tuple[Tensor, Tensor], project: Path) -> None:
-    """Write the weights, in 16 bits and calibrated, and the history of the training into the project."""
+    """Write the weights, in 16 bits and calibrated, and the history of the training into the project.
+
+    A finder that was not trained is the one that lies there.
+    """
     networks = {name: learner.average.cpu() for name, learner in learners.items()}
-    calibrate(networks["handpose"], networks["finder"], *(each[:VALIDATION] for each in held_out))
+    finder = networks.get("finder") or load_model(project / "data" / "weights" / "finder.safetensors")[0]
+    calibrate(networks["handpose"], finder, *(each[:VALIDATION] for each in held_out))
     for name, network in networks.items():
         with atomic_path(project / "data" / "weights" / f"{name}.safetensors") as temporary:
             save_model(network, temporary, half=True)
@@ -183,6 +206,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=NETWORK.batch_size, help="samples per step (default: 256)")
     parser.add_argument("--workers", type=int, help="processes that render (default: all cores but one)")
     parser.add_argument("--hands", type=Path, help="folder where rendered hands are kept for another training")
+    parser.add_argument(
+        "--start-from", type=lambda name: bundled_weights() if name == "bundled" else Path(name), metavar="WEIGHTS",
+        help="train the network on from these: a file, or the word bundled; the finder stays as it is",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the rendered hands (default: {SEED})")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
     parser.add_argument("--real", type=Path, action="append", default=[], help="folder of labelled photographs")
     parser.add_argument("--leave-out", nargs="*", default=[], help="file names with wrong labels")
@@ -197,7 +225,8 @@ def main() -> None:
     if not options.score:
         workers = options.workers or max(1, (os.cpu_count() or 2) - 1)
         device = pick_device(options.device)
-        export(*train(options.minutes, device, workers, options.batch_size, options.hands), project)
+        start, seed = options.start_from, options.seed
+        export(*train(options.minutes, device, workers, options.batch_size, options.hands, start, seed), project)
     predictor = HandPosePredictor.from_pretrained(device=pick_device(options.device))
     rows = [score_rendered(predictor)]
     if options.real:

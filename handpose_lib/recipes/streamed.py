@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.recipes.stream import DRAWS, HandStream, framed
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
-from handpose_lib.weights import network_of
+from handpose_lib.weights import begin_with, network_of
 
 LOOK_EVERY = 50  # steps between two looks at the new hands
 CLIP = 5.0  # largest norm of a gradient
@@ -48,6 +49,11 @@ class Learner:
         self.precision = half_precision(device, settings.precision)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
         self.steps = 0
+
+    def begin_with(self, path: Path) -> None:
+        """Take over the weights of a file, see `weights.begin_with`; for a learner that has made no step yet."""
+        begin_with(self.model, path, self.device)
+        self.average.load_state_dict(self.model.state_dict())
 
     @property
     def average(self) -> nn.Module:
