@@ -206,8 +206,8 @@ def test_every_command_has_a_module_with_its_options(name: str, capsys):
 
 
 @pytest.mark.parametrize("command", [
-    ["evaluate"], ["predict", "a.jpg", "--weights"], ["camera", "--weights"], ["annotate", "folder", "--weights"],
-    ["export", "a.onnx", "--weights"], ["web", "--weights"],
+    ["evaluate"], ["predict", "a.jpg", "--out", "answers", "--weights"], ["camera", "--weights"],
+    ["annotate", "folder", "--weights"], ["export", "a.onnx", "--weights"], ["web", "--weights"],
 ])  # fmt: skip
 def test_the_word_bundled_names_the_bundled_weights_in_every_command(command: list[str]):
     bundled, other = ([*command, name] for name in ("bundled", "run/best.safetensors"))
