@@ -302,7 +302,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a hand is followed no closer than it is searched for", "predict",
-        "crop=max(self.framing.crop, FOLLOWED)", "crop=self.framing.crop",
+        "max(own, min(FOLLOWED, ALIKE * own))", "own",
         "test_predict.py::test_a_hand_is_followed_closer_than_it_is_searched_for",
     ),
     Sabotage(

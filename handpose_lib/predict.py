@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from handpose_lib.augment import normalize
 from handpose_lib.calibration import calibrated, calibration_of
-from handpose_lib.decoding import check_keypoints, decoding_of, framing_of, points_on_input, sigma_of
+from handpose_lib.decoding import ALIKE, check_keypoints, decoding_of, framing_of, points_on_input, sigma_of
 from handpose_lib.devices import half_precision, pick_device
 from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
@@ -120,7 +120,8 @@ class HandPosePredictor:
             options = {"passes": 1, "turned": False, "mirrored": False, "method": method, "batch_size": batch_size}
             self.finder = HandPosePredictor(finder, self.device, **options)
         if followed is None and crops:
-            followed = replace(self.framing, crop=max(self.framing.crop, FOLLOWED))
+            own = self.framing.crop
+            followed = replace(self.framing, crop=max(own, min(FOLLOWED, ALIKE * own)))
         self.followed = followed or self.framing
         self._network = self.model  # what runs; from_pretrained, which owns the model, makes it faster
 

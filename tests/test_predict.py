@@ -448,6 +448,8 @@ def test_a_hand_is_followed_closer_than_it_is_searched_for():
     assert torch.equal(closely, as_told) and torch.equal(widely, as_searched) and not torch.equal(closely, widely)
     closest = HandPosePredictor(UNet2DHandPose(4, 2, framing=Framing(64, crop=0.8)))
     assert closest.followed.crop == 0.8  # never wider than its other looks
+    wide = HandPosePredictor(UNet2DHandPose(4, 2, framing=Framing(64, crop=0.4)))
+    assert wide.followed.crop == decoding.ALIKE * 0.4 < predict.FOLLOWED  # nor so much closer that bones are not alike
 
 
 @pytest.mark.parametrize("followed", [0.65, "closer", Framing(64), torch.eye(2, 3)])
