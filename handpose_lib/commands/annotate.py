@@ -7,7 +7,7 @@ from pathlib import Path
 
 from handpose_lib.annotate.server import AnnotationServer
 from handpose_lib.annotate.store import LabelStore
-from handpose_lib.commands.predict import add_network_options
+from handpose_lib.commands.network import add_network_options
 from handpose_lib.devices import pick_device
 from handpose_lib.fields import counted
 from handpose_lib.predict import HandPosePredictor

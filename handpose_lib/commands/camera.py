@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from handpose_lib import video
-from handpose_lib.commands.predict import add_network_options, add_tracking_options, tracker_of
+from handpose_lib.commands.network import add_network_options, add_tracking_options, tracker_of
 from handpose_lib.fields import counted
 from handpose_lib.track import HandsTracker
 

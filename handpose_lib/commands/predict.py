@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from handpose_lib.answers import answer_files, answer_video, files_of
-from handpose_lib.commands import weights_file
-from handpose_lib.devices import pick_device
+from handpose_lib.commands.network import add_network_options, add_tracking_options, tracker_of
 from handpose_lib.fields import counted
 from handpose_lib.inputs import corners_of
-from handpose_lib.predict import HandPosePredictor
 from handpose_lib.reading import sentence_of
-from handpose_lib.smoothing import OneEuro
-from handpose_lib.track import LOST, HandsTracker
+from handpose_lib.track import HandsTracker
 from handpose_lib.video import CODECS, is_video
 
 EXAMPLES = """examples:
@@ -36,29 +33,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--box", type=float, nargs=4, action="append", metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
         help="where a hand is in the first frame, px; once per hand",
     )  # fmt: skip
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Which network looks, and where it runs."""
-    parser.add_argument("--weights", type=weights_file, help="best.safetensors of a run (default: bundled)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-
-
-def add_tracking_options(parser: argparse._ActionsContainer) -> None:
-    """How hands are followed from frame to frame."""
-    parser.add_argument("--max-hands", type=int, default=1, help="how many hands may be followed (default: 1)")
-    parser.add_argument(
-        "--threshold", type=float, default=LOST, help=f"mean confidence below which a hand is lost (default: {LOST})"
-    )
-    parser.add_argument(
-        "--no-smooth", action="store_true", help="leave out the One-Euro filter, which takes out jitter"
-    )
-
-
-def tracker_of(options: argparse.Namespace) -> HandsTracker:
-    """The tracker that the options ask for."""
-    predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
-    return HandsTracker(predictor, options.max_hands, options.threshold, None if options.no_smooth else OneEuro())
 
 
 def run(options: argparse.Namespace) -> None:
