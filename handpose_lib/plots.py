@@ -24,7 +24,7 @@ Conventions, the same in every picture of the course, in what `handpose predict`
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,12 +39,14 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from handpose_lib.evaluate import Report
-from handpose_lib.freihand import IMAGE_SIZE
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
+from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.pictures import DRAWN_BY
 from handpose_lib.plot_inputs import check_grid, checked_reports, hand_of, pixels_of
 from handpose_lib.storage import atomic_path
+
+if TYPE_CHECKING:
+    from handpose_lib.evaluate import Report  # which brings in torchvision
 
 DARK = "#1A1A1A"  # the edge of bones and joints
 MISSED = 0.2  # of the longer side of the true keypoints' box: what PCK@0.2 counts as missed
@@ -282,7 +284,7 @@ def training_curves(history: pd.DataFrame, against: str = "epoch") -> Figure:
     return figure
 
 
-def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normalizer: str = "bbox") -> Figure:
+def per_keypoint_bars(reports: "dict[str, Report]", threshold: float = 0.2, normalizer: str = "bbox") -> Figure:
     """The per-keypoint accuracy plot: PCK of each keypoint, one bar for the first report, a marker for each other.
 
     The number below a bar, in the bar's colour, is its height in %.
@@ -313,7 +315,7 @@ def per_keypoint_bars(reports: dict[str, Report], threshold: float = 0.2, normal
     return figure
 
 
-def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", largest: float = 0.5) -> Figure:
+def accuracy_curves(reports: "dict[str, Report]", normalizer: str = "bbox", largest: float = 0.5) -> Figure:
     """Mean PCK against its threshold, one line per report."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     thresholds = np.linspace(0, largest, 51)
@@ -328,7 +330,7 @@ def accuracy_curves(reports: dict[str, Report], normalizer: str = "bbox", larges
 
 
 def worst_cases(
-    report: Report,
+    report: "Report",
     images: Sequence[Any] | Mapping[int, Any],
     count: int = 8,
     columns: int = 4,

@@ -64,6 +64,19 @@ def test_importing_the_library_brings_in_no_notebook_machinery():
     assert result.stdout.strip() == ""
 
 
+@pytest.mark.parametrize(("command", "unneeded"), [
+    ("camera", ("matplotlib", "seaborn", "torchvision", "pandas")),
+    ("annotate", ("matplotlib", "seaborn", "torchvision")),
+    ("predict", ("torchvision",)),
+    ("web", ("torch", "matplotlib")),
+])  # fmt: skip
+def test_commands_bring_in_nothing_large_that_they_do_not_need(command: str, unneeded: tuple[str, ...]):
+    """Each of these takes a second or two to import, while somebody waits in front of a camera."""
+    code = f"import sys, handpose_lib.commands.{command}; print(*[m for m in {unneeded} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
 FLOORS = [
     {
         "layout",

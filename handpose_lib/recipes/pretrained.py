@@ -39,7 +39,7 @@ from handpose_lib.metrics import correct, epe, pck
 from handpose_lib.predict import HandPosePredictor, bundled_weights
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
-from handpose_lib.recipes.streamed import Learner, Report, train_networks
+from handpose_lib.recipes.streamed import Learner, Reporter, train_networks
 from handpose_lib.runs import write_history
 from handpose_lib.settings import PRESETS
 from handpose_lib.storage import atomic_path, checkout_root
@@ -102,11 +102,11 @@ def train(
         else:
             learners["handpose"].begin_with(start)
         seconds = 60 * minutes * (1 - LAST_SHARE)
-        report = Report(rows, "handpose", learners["handpose"], stream)
+        report = Reporter(rows, "handpose", learners["handpose"], stream)
         train_networks(learners, stream, seconds, {"handpose": 1, "finder": 2}, report)
         last = Learner(replace(LAST, batch_size=batch_size), EMPTY["handpose"], device, start=learners["handpose"])
         seconds = 60 * minutes * LAST_SHARE
-        report = Report(rows, "handpose", last, stream)
+        report = Reporter(rows, "handpose", last, stream)
         train_networks({"handpose": last}, stream, seconds, {"handpose": 1}, report, reports=1)
         held_out = stream.held_out
     return learners | {"handpose": last}, rows, held_out

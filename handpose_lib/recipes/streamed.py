@@ -107,7 +107,7 @@ class Learner:
         return torch.cat(found)
 
 
-class Report:
+class Reporter:
     """Rows for `write_history`, and a line on the screen for each of them.
 
     Args:
