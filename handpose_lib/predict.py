@@ -34,8 +34,8 @@ from handpose_lib.unet import check_heatmaps, evaluating, fuse_batch_norm
 from handpose_lib.weights import load_model
 
 __all__ = [
-    "HandPosePredictor", "bundled_weights", "check_keypoints", "decoding_of", "framing_of", "picture_files",
-    "points_on_input", "read_picture", "sigma_of",
+    "HandPosePredictor", "bundled_weights", "decoding_of", "framing_of", "picture_files", "points_on_input",
+    "read_picture", "sigma_of",
 ]  # fmt: skip
 
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
@@ -48,6 +48,11 @@ GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pic
 def bundled_weights() -> Path:
     """The weights in `data/weights/` of a checkout, or in the installed package; FileNotFoundError without them."""
     return bundled_file("data/weights/handpose.safetensors")
+
+
+def named_weights(name: str) -> Path:
+    """The file that somebody names to begin a training with: the word bundled, or a path."""
+    return bundled_weights() if name == "bundled" else Path(name).expanduser()
 
 
 def bundled_finder(device: torch.device | str = "cpu") -> nn.Module:

@@ -14,7 +14,7 @@ from handpose_lib.commands.evaluate import add_root
 from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.framing import Framing
-from handpose_lib.predict import bundled_weights
+from handpose_lib.predict import named_weights
 from handpose_lib.runs import BEST, has_checkpoint, run_name
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings
 from handpose_lib.storage import runs_folder
@@ -37,15 +37,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
     parser.add_argument(
-        "--start-from", type=_weights, metavar="WEIGHTS",
+        "--start-from", type=named_weights, metavar="WEIGHTS",
         help="begin with these instead of random weights: a file, or the word bundled",
     )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
     parser.add_argument("--sync-batchnorm", action="store_true", help="several GPUs: normalise over the whole batch")
-
-
-def _weights(name: str) -> Path:
-    return bundled_weights() if name == "bundled" else Path(name).expanduser()
 
 
 def add_setting_options(parser: argparse.ArgumentParser, preset: str | None = None) -> None:

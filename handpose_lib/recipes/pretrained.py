@@ -36,7 +36,7 @@ from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
-from handpose_lib.predict import HandPosePredictor, bundled_weights
+from handpose_lib.predict import HandPosePredictor, named_weights
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
 from handpose_lib.recipes.streamed import Learner, Reporter, train_networks
@@ -95,12 +95,10 @@ def train(
     with HandStream(room_for(device), device, workers, seed=seed, folder=folder) as stream:
         stream.wait_for(FIRST)
         network = replace(NETWORK if start is None else AGAIN, batch_size=batch_size)
-        learners = {"handpose": Learner(network, EMPTY["handpose"], device)}
+        learners = {"handpose": Learner(network, EMPTY["handpose"], device, start)}
         if start is None:
             finder = replace(FINDER, batch_size=batch_size)
             learners["finder"] = Learner(finder, EMPTY["finder"], device)
-        else:
-            learners["handpose"].begin_with(start)
         seconds = 60 * minutes * (1 - LAST_SHARE)
         report = Reporter(rows, "handpose", learners["handpose"], stream)
         train_networks(learners, stream, seconds, {"handpose": 1, "finder": 2}, report)
@@ -207,7 +205,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes that render (default: all cores but one)")
     parser.add_argument("--hands", type=Path, help="folder where rendered hands are kept for another training")
     parser.add_argument(
-        "--start-from", type=lambda name: bundled_weights() if name == "bundled" else Path(name), metavar="WEIGHTS",
+        "--start-from", type=named_weights, metavar="WEIGHTS",
         help="train the network on from these: a file, or the word bundled; the finder stays as it is",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the rendered hands (default: {SEED})")

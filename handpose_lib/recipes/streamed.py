@@ -32,16 +32,21 @@ class Learner:
         settings: what to learn and how; `epochs` and `source_size` say nothing here.
         empty: share of the samples that show a backdrop without a hand.
         device: where it trains.
-        start: a learner whose averaged weights this one begins with; None: random weights.
+        start: a learner whose averaged weights this one begins with, or a file, see `weights.begin_with`; None: random
+            weights.
     """
 
-    def __init__(self, settings: TrainSettings, empty: float, device: torch.device, start: "Learner | None" = None):
+    def __init__(
+        self, settings: TrainSettings, empty: float, device: torch.device, start: "Learner | Path | None" = None
+    ):
         self.settings, self.device = settings, device
         self.empty = max(1, round(empty * settings.batch_size)) if empty else 0
         torch.manual_seed(settings.seed)
         self.model = network_of(settings).to(device, memory_format=torch.channels_last).train()
-        if start is not None:
+        if isinstance(start, Learner):
             self.model.load_state_dict(start.average.state_dict())
+        elif start is not None:
+            begin_with(self.model, start, device)
         self.averaged = AveragedModel(self.model, use_buffers=True)
         self.averaged.requires_grad_(False).eval()
         self.averaged.n_averaged += 1  # the start is the first model in the average
@@ -49,11 +54,6 @@ class Learner:
         self.precision = half_precision(device, settings.precision)
         self.criterion = AdaptiveWingLoss(foreground_weight=settings.foreground_weight)
         self.steps = 0
-
-    def begin_with(self, path: Path) -> None:
-        """Take over the weights of a file, see `weights.begin_with`; for a learner that has made no step yet."""
-        begin_with(self.model, path, self.device)
-        self.average.load_state_dict(self.model.state_dict())
 
     @property
     def average(self) -> nn.Module:
