@@ -7,6 +7,7 @@ the skeleton drawn in.
 import csv
 import json
 import os
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.reading import sentence_of
+from handpose_lib.stopping import Stopped, stop_signal
 from handpose_lib.storage import atomic_path, check_target, make_folder, remove_leftovers
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 
@@ -80,23 +82,29 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
     plots.use_style()
     found: dict[str, dict] = {}
     failures: list[str] = []
-    try:
-        _answer(files, predictor, out, found, failures)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped: {len(found)} of {len(files)} pictures are done, see {out}") from None
-    finally:
-        if found:  # answers of an earlier run are not replaced by none
-            with atomic_path(out / ANSWERS) as temporary:
-                temporary.write_text(json.dumps(found, indent=1))
+    with stop_signal(insist=True) as stopped:
+        try:
+            _answer(files, predictor, out, found, failures, stopped)
+        except KeyboardInterrupt:  # by the second signal
+            stopped = stopped or [signal.SIGINT]
+        finally:
+            if found:  # answers of an earlier run are not replaced by none
+                with atomic_path(out / ANSWERS) as temporary:
+                    temporary.write_text(json.dumps(found, indent=1))
+    if stopped:
+        raise Stopped(f"stopped: {len(found)} of {len(files)} pictures are done, see {out}", stopped[0])
     return len(found), failures
 
 
 def _answer(
-    files: Sequence[Path], predictor: HandPosePredictor, out: Path, found: dict[str, dict], failures: list[str]
-) -> None:
-    """Adds the answers on files to `found`, and what is wrong with the others to `failures`."""
+    files: Sequence[Path], predictor: HandPosePredictor, out: Path, found: dict[str, dict], failures: list[str],
+    stopped: Sequence[int],
+) -> None:  # fmt: skip
+    """Adds the answers on files to `found`, and what is wrong with the others to `failures`; until it is `stopped`."""
     waiting: dict[Path, tuple[np.ndarray, tuple[float, float]]] = {}
     for number, file in enumerate(files, 1):
+        if stopped:
+            break
         try:
             waiting[file] = read_reduced(file)
         except (OSError, ValueError) as error:
@@ -106,6 +114,8 @@ def _answer(
             continue
         answers = predictor([picture for picture, _ in waiting.values()]) if waiting else ((), ())
         for (name, (picture, factors)), keypoints, confidence in zip(waiting.items(), *answers, strict=True):
+            if stopped:
+                break
             drawing = _free_drawing(out, f"{len(found):04d}_{_short(name.stem)}")
             own = (keypoints + 0.5) * torch.tensor(factors) - 0.5 if factors != (1.0, 1.0) else keypoints
             found[str(name)] = {
@@ -164,31 +174,42 @@ def answer_video(
     for kind in (".json", ".csv"):
         check_target(out / f"{name}{kind}")
     rows: list[dict[str, Any]] = []
-    stopped = False
-    try:
-        with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
-            film = video.VideoWriter(temporary, facts.size, facts.fps)
-            try:
-                # disable=None: a bar on a terminal, nothing in a log.
-                for frame, time in tqdm(video.read_video(file), file.name, len(facts.times), disable=None, leave=False):
-                    hands = tracker(frame, time, boxes if not rows else None)
-                    rows.append({"frame": len(rows), "time": round(time, 6), "hands": [_plain(hand) for hand in hands]})
-                    for hand in hands:
-                        if hand is not None:
-                            video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
-                    if frame.shape[:2] != facts.size:  # some recordings change their size on the way
-                        frame = cv2.resize(frame, facts.size[::-1], interpolation=cv2.INTER_AREA)
-                    film.write(frame, time)
-            except KeyboardInterrupt:
-                stopped = True
-            finally:
-                film.close()
-    finally:
-        if rows:  # whatever became of the film
-            _write_numbers(rows, out / f"{name}.json", file, facts, tracker)
+    with stop_signal(insist=True) as stopped:
+        try:
+            with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
+                film = video.VideoWriter(temporary, facts.size, facts.fps)
+                try:
+                    _follow(file, tracker, boxes, facts, film, rows, stopped)
+                except KeyboardInterrupt:  # by the second signal
+                    stopped = stopped or [signal.SIGINT]
+                finally:
+                    film.close()
+        finally:
+            if rows:  # whatever became of the film
+                _write_numbers(rows, out / f"{name}.json", file, facts, tracker)
     if stopped:
-        raise KeyboardInterrupt(f"stopped: {len(rows)} of {len(facts.times)} frames of {file} are done, see {out}")
+        done = f"{len(rows)} of {len(facts.times)} frames of {file} are done"
+        raise Stopped(f"stopped: {done}, see {out}", stopped[0])
     return name, sum(any(row["hands"]) for row in rows)
+
+
+def _follow(
+    file: Path, tracker: HandsTracker, boxes: Sequence[Box] | None, facts: video.VideoFacts, film: video.VideoWriter,
+    rows: list[dict[str, Any]], stopped: Sequence[int],
+) -> None:  # fmt: skip
+    """Adds what is found in each frame to `rows`, and the frame with the skeletons to the film; until `stopped`."""
+    # disable=None: a bar on a terminal, nothing in a log.
+    for frame, time in tqdm(video.read_video(file), file.name, len(facts.times), disable=None, leave=False):
+        if stopped:
+            break
+        hands = tracker(frame, time, boxes if not rows else None)
+        rows.append({"frame": len(rows), "time": round(time, 6), "hands": [_plain(hand) for hand in hands]})
+        for hand in hands:
+            if hand is not None:
+                video.draw_skeleton(frame, hand.keypoints.numpy(), hand.confidence.numpy())
+        if frame.shape[:2] != facts.size:  # some recordings change their size on the way
+            frame = cv2.resize(frame, facts.size[::-1], interpolation=cv2.INTER_AREA)
+        film.write(frame, time)
 
 
 def _write_numbers(

@@ -4,15 +4,18 @@ A command's module in `commands/` is imported when that command is asked for, so
 """
 
 import argparse
-import contextlib
 import errno
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from handpose_lib import stopping
 
 COMMANDS = {  # each a module of `handpose_lib.commands`
     "data": "get, render and look at data sets",
@@ -33,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     received: list[int] = []  # signals
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal can't show is no reason to stop
         if hasattr(stream, "reconfigure"):
@@ -41,19 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_place()
         options = _parser(arguments).parse_args(arguments)
         _check_paths(arguments, options)
-        with _stopped_by_signals(received), warnings.catch_warnings():  # which are shown as one line here
+        with stopping.handled(stop), warnings.catch_warnings():  # which are shown as one line here
             warnings.showwarning = lambda message, *where: print(f"handpose: note: {message}", file=sys.stderr)
             options.run(options)
         sys.stdout.flush()
     except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError, Warning) as error:
+        if received:  # what a library made of the exception that the signal raised
+            _end(received[0])
         sentence = _sentence(error)
         if sentence is None:
             raise
         print(f"handpose: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt as stop:
-        print(f"handpose: {str(stop) or 'stopped'}", file=sys.stderr)
-        raise SystemExit(128 + (received or [signal.SIGINT])[0]) from None
+    except stopping.Stopped as stopped:
+        _end(stopped.number, str(stopped))
+    except KeyboardInterrupt as stopped:
+        _end(*received[:1], message=str(stopped) or "stopped")
+
+
+def _end(number: int = signal.SIGINT, message: str = "stopped") -> NoReturn:
+    """Ends the command as one that a signal has stopped."""
+    print(f"handpose: {message}", file=sys.stderr)
+    raise SystemExit(128 + number) from None
 
 
 def _open_closed_streams() -> None:
@@ -64,26 +81,6 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (it stays open)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(received: list[int]) -> Iterator[None]:
-    """Has the signals that end a process stop a command as Ctrl-C does, so that what is done is kept."""
-
-    def stop(number: int, frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = {}
-    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-        with contextlib.suppress(ValueError):  # not in the main thread
-            if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has a command go on without its terminal
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check_place() -> None:

@@ -1,11 +1,10 @@
-"""A run beside its training loop: its folder's name, checkpoints and history there, and the signal to stop."""
+"""A run beside its training loop: its folder's name, and the checkpoints and history there."""
 
 import csv
 import hashlib
 import io
 import json
 import math
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -263,20 +262,3 @@ def following(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], No
             torch._foreach_copy_(averages, values)
 
     return follow
-
-
-@contextmanager
-def stop_signal() -> Iterator[list[int]]:
-    """A list that is filled when the process is asked to stop, so that the current step can end first."""
-    received: list[int] = []
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            previous[number] = signal.signal(number, lambda caught, frame: received.append(caught))
-        except ValueError:  # not the main thread: signals stay with whoever has them
-            break
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

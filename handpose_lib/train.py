@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from handpose_lib import runs
+from handpose_lib import runs, stopping
 from handpose_lib.devices import half_precision, keep_freed_memory, pick_device
 from handpose_lib.evaluate import make_report, predict_keypoints
 from handpose_lib.fields import is_whole
@@ -129,7 +129,7 @@ class Trainer:
     def run(self, progress: bool = True, until_step: int | None = None) -> "Trainer":
         """Train to the end, or until so many steps were taken in all, and save a checkpoint.
 
-        Ctrl-C and SIGTERM let the current step finish, save a checkpoint and then stop the program.
+        Ctrl-C, SIGTERM and SIGHUP let the current step finish, save a checkpoint and then stop the program.
 
         Raises:
             FloatingPointError: a loss is not a number.
@@ -138,7 +138,7 @@ class Trainer:
         if until_step is not None and not is_whole(until_step, 0):
             raise ValueError(f"until_step is {until_step!r}, it must be a whole number of steps")
         until = self.total_steps if until_step is None else min(until_step, self.total_steps)
-        with runs.only_one(self.folder) if self.rank == 0 else nullcontext(), runs.stop_signal() as stopped:
+        with runs.only_one(self.folder) if self.rank == 0 else nullcontext(), stopping.stop_signal() as stopped:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
             while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)

@@ -542,13 +542,16 @@ def started(body: str, **options) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_to_stop_lets_a_command_keep_what_is_done(name: str):
     body = f"try:\n    os.kill(os.getpid(), signal.{name})\n    signal.pause()\nfinally:\n    print('kept')"
-
-    def not_ignored() -> None:  # as they are in a process that was started in the background, or by nohup
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
-
-    done = started(body, preexec_fn=not_ignored)
+    done = started(body)
     assert done.stdout == "kept\n" and done.stderr == "handpose: stopped\n"
     assert done.returncode == 128 + getattr(signal, name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_what_a_library_makes_of_ctrl_c_is_still_a_stop():
+    body = "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    raise ValueError('no colour')"
+    done = started(body)
+    assert (done.returncode, done.stderr) == (130, "handpose: stopped\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")

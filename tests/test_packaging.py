@@ -91,6 +91,7 @@ FLOORS = [
         "devices",
         "memory",
         "smoothing",
+        "stopping",
         "calibration",
     },
     {"framing", "cache", "zips", "track", "video", "label_parts", "inputs", "chains"},

@@ -278,24 +278,47 @@ def test_one_file_costs_no_other_answers_and_a_name_is_text(tmp_path, weights, c
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
-def test_ctrl_c_keeps_the_answers_so_far(tmp_path, weights):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_stop_keeps_the_answers_so_far(tmp_path, weights, number: int):
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(200):
-        (folder / f"{number}.jpg").write_bytes(jpeg(scene()))
+    for count in range(200):
+        (folder / f"{count}.jpg").write_bytes(jpeg(scene()))
     command = [sys.executable, "-m", "handpose_lib.cli", "predict", str(folder), "--weights", str(weights)]
-    # A test run in the background ignores SIGINT, and what it starts would, too.
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and len(list((tmp_path / "out").glob("*.png"))) < 3:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said = process.communicate(timeout=100)[1]
-    assert process.returncode == 130 and "of 200 pictures are done" in said
+    assert (process.returncode, said[:18]) == (128 + number, "handpose: stopped:"), said
+    assert "of 200 pictures are done" in said
     assert (tmp_path / "out" / "keypoints.json").read_text().count('"confidence"') >= 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_between_pictures_and_the_second_at_once(tmp_path, weights, times, monkeypatch, capsys):
+    """Drawing libraries lose an exception that comes up in a weak reference, or report one of their own."""
+
+    def draw(*arguments: object) -> None:
+        ends = []
+        for _ in range(times):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                ends.append(error)
+        assert len(ends) == times - 1
+        raise OSError("what a library makes of it") if times == 1 else ends[0]
+
+    monkeypatch.setattr(answers, "_draw", draw)
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(scene()))
+    with pytest.raises(SystemExit) as stopped:
+        run_predict(weights, *(tmp_path / f"{name}.jpg" for name in "abc"), "--out", tmp_path / "out")
+    assert stopped.value.code == 130
+    assert "stopped: 1 of 3 pictures are done" in capsys.readouterr().err
+    assert (tmp_path / "out" / "keypoints.json").read_text().count('"confidence"') == 1
 
 
 def test_a_drawing_that_fails_costs_no_answer(tmp_path, weights, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -232,12 +233,14 @@ def test_bad_input_is_one_sentence(film, tmp_path: Path, dots, capsys):
     assert "threshold is 1" in error
 
 
-def test_ctrl_c_keeps_the_frames_so_far(film, tmp_path: Path):
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_keeps_the_frames_so_far(film, tmp_path: Path, times: int):
     class Interrupted(HandsTracker):
         def __call__(self, *arguments):
-            if self.seen == 5:
-                raise KeyboardInterrupt
             self.seen += 1
+            if self.seen == 4 + times:  # the first lets the frame be done, the second does not
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
             return super().__call__(*arguments)
 
     tracker = Interrupted(dot_predictor(), 1)
