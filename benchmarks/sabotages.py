@@ -266,6 +266,16 @@ SABOTAGES = (
         "test_calibration.py::test_the_formula_is_a_logistic_function_of_both_heights",
     ),
     Sabotage(
+        "predict goes on to the end after Ctrl-C", "answers",
+        "        if stopped:\n            break\n        hands = tracker", "        hands = tracker",
+        "test_video.py::test_ctrl_c_keeps_the_frames_so_far",
+    ),
+    Sabotage(
+        "the second Ctrl-C is not heard", "stopping",
+        "if insist and len(received) > 1:", "if False:",
+        "test_pictures.py::test_a_signal_ends_between_pictures_and_the_second_at_once",
+    ),
+    Sabotage(
         "earlier drawings are taken for photographs", "answers",
         "if pictures.is_drawing(file) or _is_film(file)", "if False",
         "test_meant.py::test_drawings_of_an_earlier_answer_are_left_out_wherever_they_lie",
@@ -408,8 +418,13 @@ SABOTAGES = (
     ),
     Sabotage(
         "a signal to stop costs what is done", "cli",
-        '("SIGTERM", "SIGHUP")', "()",
+        "with stopping.handled(stop), warnings", "with warnings",
         "test_meant_files.py::test_a_signal_to_stop_lets_a_command_keep_what_is_done",
+    ),
+    Sabotage(
+        "what a library makes of Ctrl-C is called an error", "cli",
+        "        if received:  # what", "        if False:  # what",
+        "test_meant_files.py::test_what_a_library_makes_of_ctrl_c_is_still_a_stop",
     ),
     Sabotage(
         "pages of other hosts may change labels", "annotate/server",
