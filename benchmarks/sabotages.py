@@ -86,7 +86,7 @@ SABOTAGES = (
         "test_train.py::test_the_weights_that_are_kept_score_what_the_history_says",
     ),
     Sabotage(
-        "a resumed run forgets its best error", "train",
+        "a resumed run forgets its best error", "runs",
         '"seconds", "best_error", "best_epoch"', '"seconds", "best_epoch"',
         "test_train.py::test_the_best_epoch_is_remembered_by_a_run_that_goes_on",
     ),
@@ -302,8 +302,23 @@ SABOTAGES = (
     ),
     Sabotage(
         "a resumed run loses the bones that it began with", "train",
-        'state.get("bones", ())', "()",
+        "hand_over(state, model)", "hand_over({}, model)",
         "test_chains.py::test_a_run_that_starts_from_weights_keeps_their_bones",
+    ),
+    Sabotage(
+        "fine-tuning forgets what a confidence means", "weights",
+        'FITTED = ("bones", "calibration")', 'FITTED = ("bones",)',
+        "test_cli.py::test_fine_tuning_that_was_stopped_goes_on",
+    ),
+    Sabotage(
+        "a fine-tuning that goes on takes the settings of a preset", "commands/train",
+        "if resumed and options.out and", "if False and",
+        "test_cli.py::test_fine_tuning_that_was_stopped_goes_on",
+    ),
+    Sabotage(
+        "a signal while a run validates is not heard", "train",
+        "self._stop_if(self._look(stopped))  # while", "pass  # while",
+        "test_train.py::test_a_signal_while_it_validates_stops_the_run_before_the_next_step",
     ),
     Sabotage(
         "following a hand takes two looks", "predict",

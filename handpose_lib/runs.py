@@ -20,6 +20,7 @@ from handpose_lib.fields import counted, is_positive
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.settings import TrainSettings
+from handpose_lib.stopping import Stopped
 from handpose_lib.storage import atomic_path, lock_for, remove_leftovers, replace
 from handpose_lib.trusted import load_state
 from handpose_lib.weights import save_model
@@ -27,6 +28,7 @@ from handpose_lib.weights import save_model
 BEST = "best.safetensors"  # the averaged weights of the epoch with the lowest validation error
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")  # the second on a network file system only
 KEYS = ("settings", "run", "model", "average", "optimizer", "scaler", "where")  # of a checkpoint
+WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "best_epoch", "history")  # what it holds as plain values
 HistoryRow = dict[str, float | str]  # a line of `history.csv`
 
 
@@ -148,6 +150,20 @@ def read_checkpoint(folder: Path, device: torch.device, settings: TrainSettings,
     return state
 
 
+def settings_of(folder: Path) -> TrainSettings:
+    """The settings of the run in a folder, as its last checkpoint has them.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it is damaged, or of a later version.
+    """
+    path, state = _last_state(folder, torch.device("cpu"))
+    try:
+        return TrainSettings.from_json(state["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} can't be gone on from ({error})") from error
+
+
 def _last_state(folder: Path, device: torch.device) -> tuple[Path, dict]:
     """The last checkpoint and its file; where it is gone or damaged, the one before, with a line that says so."""
     paths = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
@@ -179,6 +195,15 @@ def restore_history(rows: list[HistoryRow], folder: Path) -> None:
     if finished_epochs(folder) < len(rows):
         print(f"{folder / 'history.csv'} was missing or damaged: restored from the checkpoint")
         write_history(rows, folder / "history.csv")
+
+
+def stopped_error(step: int, steps: int, folder: Path, number: int) -> Stopped:
+    """What a run ends with that the signal of this number stopped after so many steps."""
+    return Stopped(
+        f"stopped after step {step:,} of {steps:,}; the state is saved in {folder}: run it again (`handpose train`: "
+        "with --resume) to go on",
+        number,
+    )
 
 
 def loss_error(loss: float, ids: list[int], epoch: int, batch: int, folder: Path) -> FloatingPointError:

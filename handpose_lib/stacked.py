@@ -69,6 +69,7 @@ class StackedUNet(nn.Module):
 
     stride = 4  # px of the input per px of the heatmaps
     bones: Bones = ()  # of the hands it was trained on, where that is known
+    calibration: tuple[float, ...] = ()  # what makes chances of its confidence, where that is known
 
     def __init__(
         self,

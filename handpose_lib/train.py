@@ -5,7 +5,6 @@ Explained in `notebooks/06_gpu_training.ipynb`.
 """
 
 import math
-import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +29,7 @@ from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import check_target, is_remote, lock_for
 from handpose_lib.trusted import holds_weights
-from handpose_lib.weights import begin_with, load_model, network_of
+from handpose_lib.weights import begin_with, fitted, hand_over, load_model, network_of
 
 
 class Trainer:
@@ -129,7 +128,7 @@ class Trainer:
     def run(self, progress: bool = True, until_step: int | None = None) -> "Trainer":
         """Train to the end, or until so many steps were taken in all, and save a checkpoint.
 
-        Ctrl-C, SIGTERM and SIGHUP let the current step finish, save a checkpoint and then stop the program.
+        Ctrl-C, SIGTERM and SIGHUP let the current step or validation finish, save a checkpoint and raise `Stopped`.
 
         Raises:
             FloatingPointError: a loss is not a number.
@@ -142,7 +141,14 @@ class Trainer:
             # A run that was stopped on the last batch of an epoch has the epoch's end still before it.
             while self.step < until or self.batch == len(self.batches):
                 self._run_epoch(until, stopped, progress and self.rank == 0)
+                self._stop_if(self._look(stopped))  # while it validated
         return self
+
+    def _stop_if(self, number: int) -> None:
+        """Ends the run by the signal of this number (0: none)."""
+        if number:
+            self.save_checkpoint()
+            raise runs.stopped_error(self.step, self.total_steps, self.folder, number)
 
     def _run_epoch(self, until: int, stopped: list[int], progress: bool) -> None:
         started = time.perf_counter()
@@ -157,16 +163,12 @@ class Trainer:
                 last = self.step == until or self.batch == len(self.batches)
                 if not last and self.batch % self.look_every:
                     continue
-                number = self._look(stopped[0] if stopped else 0)
+                number = self._look(stopped)
                 if number or self._is_due() or (last and self.batch < len(self.batches)):
-                    self.seconds += time.perf_counter() - started
-                    started = time.perf_counter()
+                    now = time.perf_counter()
+                    self.seconds, started = self.seconds + now - started, now
                     self.save_checkpoint()
-                if number:
-                    raise (KeyboardInterrupt if number == signal.SIGINT else SystemExit)(
-                        f"stopped after step {self.step:,} of {self.total_steps:,}; the state is saved in "
-                        f"{self.folder}: run it again (`handpose train`: with --resume) to go on"
-                    )
+                self._stop_if(number)
                 if last:
                     break
         if self.batch == len(self.batches):
@@ -203,10 +205,10 @@ class Trainer:
         self.average.update_parameters(self.model)
         return loss.detach()
 
-    def _look(self, signal_number: int) -> int:
+    def _look(self, stopped: list[int]) -> int:
         """Agree with all processes that the losses are finite, and on the signal to stop by (0: none)."""
         losses = self.losses[: self.batch].clone()
-        news = torch.tensor([signal_number], device=self.device)
+        news = torch.tensor([*stopped[:1], 0][:1], device=self.device)
         if self.processes > 1:
             dist.all_reduce(losses)
             dist.all_reduce(news, dist.ReduceOp.MAX)
@@ -282,8 +284,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
-            "bones": self.model.bones,
-            "where": {name: getattr(self, name) for name in WHERE},
+            **fitted(self.model),
+            "where": {name: getattr(self, name) for name in runs.WHERE},
         }
         runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
 
@@ -300,10 +302,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where it was written without float16
             self.scaler.load_state_dict(state["scaler"])
-        for name in WHERE:
+        for name in runs.WHERE:
             setattr(self, name, state["where"].get(name, getattr(self, name)))
         self.best = state.get("best")
-        self.model.bones = self.average.module.bones = state.get("bones", ())
+        for model in (self.model, self.average.module):
+            hand_over(state, model)
         if self.rank == 0:
             runs.restore_history(self.history, self.folder)
             if self.history and not holds_weights(self.folder / runs.BEST):
@@ -316,11 +319,8 @@ class Trainer:
         """Begin with the weights of an earlier run, see `weights.begin_with`; ValueError if another network's."""
         begin_with(self.model, weights, self.device)
         self.average.module.load_state_dict(self.model.state_dict())
-        self.average.module.bones = self.model.bones
+        hand_over(fitted(self.model), self.average.module)
         return self
-
-
-WHERE = ("epoch", "batch", "losses", "seconds", "best_error", "best_epoch", "history")
 
 
 def train_or_load(

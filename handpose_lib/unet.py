@@ -53,6 +53,7 @@ class UNet2DHandPose(nn.Module):
 
     stride = 1  # px of the input per px of the heatmaps
     bones: Bones = ()  # of the hands it was trained on, where that is known
+    calibration: tuple[float, ...] = ()  # what makes chances of its confidence, where that is known
 
     def __init__(self, width: int = 64, depth: int = 3, num_keypoints: int = 21, framing: Framing | None = None):
         super().__init__()

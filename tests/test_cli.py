@@ -1,5 +1,6 @@
 import io
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from trees import make_tree
@@ -16,8 +18,12 @@ from trees import make_tree
 from handpose_lib import cli, datasets
 from handpose_lib.cli import COMMANDS, main
 from handpose_lib.commands import data
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND, split_rows
 from handpose_lib.keypoints import KEYPOINT_NAMES
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.train import Trainer
+from handpose_lib.weights import load_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = ROOT / "Makefile"
@@ -100,14 +106,42 @@ def test_train_does_not_overwrite_a_run_but_resumes_it(tiny_root: Path, tmp_path
     main([*command, "--resume"])
     weights = str(tmp_path / "run" / "best.safetensors")
     with pytest.raises(SystemExit):
-        main([*command, "--resume", "--start-from", weights])
-    assert "leave out --start-from" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
         main(["train", "--root", str(tiny_root), "--start-from", weights, *SMALL])
     assert "--start-from needs --out" in capsys.readouterr().err
     command[command.index(str(tmp_path / "run"))] = str(tmp_path / "another")
     main([*command, "--start-from", weights])
     assert (tmp_path / "another" / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("again", ["the same command and --resume", "only where it is", "the weights are gone"])
+def test_fine_tuning_that_was_stopped_goes_on(tiny_root: Path, tmp_path: Path, monkeypatch, capsys, again: str):
+    """Its settings are those of the weights, which no option can say."""
+    model = StackedUNet(4, 3, decoder=(4, 4), refine=(4, 4), framing=Framing(32, crop=0.55, upright=True))
+    model.calibration, model.bones = (-1.0, 2.0, 3.0), ((0.1, 0.2, 0.05),) * 20
+    begin = tmp_path / "begin.safetensors"
+    save_model(model, begin)
+    command = ["train", "--root", str(tiny_root), "--device", "cpu", "--start-from", str(begin)]
+    main([*command, "--out", str(tmp_path / "whole"), "--epochs", "2"])
+    step = Trainer.train_step
+
+    def interrupted(self, batch):
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    place = ["--out", str(tmp_path / "parts")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, *place, "--epochs", "2"])
+    assert stopped.value.code == 130 and "with --resume) to go on" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "train_step", step)
+    if again == "the weights are gone":
+        begin.unlink()
+    more = command[:5] if again == "only where it is" else [*command, "--epochs", "2"]
+    main([*more, *place, "--resume"])
+    found, theirs = (load_model(tmp_path / name / "best.safetensors")[0] for name in ("parts", "whole"))
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), theirs.parameters(), strict=True))
+    assert found.calibration == model.calibration and found.bones == model.bones
 
 
 def test_rendered_hands_can_be_opened(tmp_path: Path):

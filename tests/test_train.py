@@ -25,6 +25,7 @@ from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.settings import PRESETS, TrainSettings, learning_rate_at, sigma_at
+from handpose_lib.stopping import Stopped
 from handpose_lib.train import Trainer, train_or_load
 from handpose_lib.weights import load_model
 
@@ -102,7 +103,7 @@ def test_a_run_can_start_from_the_weights_of_another(tiny_train, tiny_val, tmp_p
 def test_a_run_stopped_on_its_last_batch_is_still_validated(tiny_train, tiny_val, tmp_path: Path, whole: Path):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
     stop_after(trainer, trainer.total_steps, signal.SIGTERM)
-    with pytest.raises(SystemExit):
+    with pytest.raises(Stopped):
         trainer.run(progress=False)
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
     assert [row["epoch"] for row in resumed.history] == [1, 2, 3]
@@ -152,15 +153,16 @@ def test_settings_that_can_not_work_are_refused(name: str, value: float):
         replace(SETTINGS, **{name: value})
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("steps", [2, 5])
 def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
-    tiny_train, tiny_val, tmp_path: Path, whole: Path, number: int, error: type, steps: int
+    tiny_train, tiny_val, tmp_path: Path, whole: Path, number: int, steps: int
 ):
     trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
     stop_after(trainer, steps, number)
-    with pytest.raises(error, match=f"after step {steps} of"):
+    with pytest.raises(Stopped, match=f"after step {steps} of") as stopped:
         trainer.run(progress=False)
+    assert stopped.value.number == number
     resumed = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume()
     assert resumed.step == steps
     resumed.run(progress=False)
@@ -168,6 +170,26 @@ def test_a_run_stopped_in_an_epoch_and_resumed_equals_the_unbroken_one(
     columns = ["epoch", "step", "learning_rate", "sigma_px", "train_loss", "val_pck_0.2_bbox", "val_epe_px128"]
     histories = [pd.read_csv(folder / "history.csv")[columns] for folder in (whole, tmp_path / "parts")]
     pd.testing.assert_frame_equal(*histories)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_signal_while_it_validates_stops_the_run_before_the_next_step(
+    tiny_train, tiny_val, tmp_path: Path, whole: Path, epoch: int
+):
+    trainer = Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts")
+    original = trainer._predict_validation
+
+    def predict():
+        if trainer.epoch == epoch - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original()
+
+    trainer._predict_validation = predict
+    step = epoch * len(trainer.batches)
+    with pytest.raises(Stopped, match=f"after step {step} of {trainer.total_steps}"):
+        trainer.run(progress=False)
+    Trainer(SETTINGS, tiny_train, tiny_val, tmp_path / "parts").resume().run(progress=False)
+    assert same(weights(whole), weights(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])

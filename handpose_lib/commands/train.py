@@ -15,7 +15,7 @@ from handpose_lib.datasets import find_data, open_data
 from handpose_lib.devices import pick_device
 from handpose_lib.framing import Framing
 from handpose_lib.predict import named_weights
-from handpose_lib.runs import BEST, has_checkpoint, run_name
+from handpose_lib.runs import BEST, has_checkpoint, run_name, settings_of
 from handpose_lib.settings import PRECISIONS, PRESETS, TrainSettings
 from handpose_lib.storage import runs_folder
 from handpose_lib.train import Trainer
@@ -35,7 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_root(parser, "the preset's")
     parser.add_argument("--out", type=Path, help="folder of the run (default: one under runs/, named by its settings)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best that is there)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on from the checkpoint in the run's folder; with --out, its settings need not be said again",
+    )  # fmt: skip
     parser.add_argument(
         "--start-from", type=named_weights, metavar="WEIGHTS",
         help="begin with these instead of random weights: a file, or the word bundled",
@@ -59,14 +62,23 @@ def add_setting_options(parser: argparse.ArgumentParser, preset: str | None = No
 
 
 def chosen_settings(options: argparse.Namespace) -> TrainSettings:
-    """The preset of these options, with what else they say."""
-    weights = getattr(options, "start_from", None)
-    preset = fine_tuning(weights) if weights and not options.preset else PRESETS[options.preset or "quick"]
+    """The preset of these options, with what else they say; without one, the settings of the run that goes on."""
+    preset = _base(options)
     framing = dataclasses.replace(preset.framing, **_given(options, Framing))
     given = _given(options, TrainSettings)
     if preset.decoder and "depth" in given:
         given |= _levels(preset, given["depth"])
     return dataclasses.replace(preset, framing=framing, **given)
+
+
+def _base(options: argparse.Namespace) -> TrainSettings:
+    weights, resumed = (getattr(options, name, None) for name in ("start_from", "resume"))
+    if not options.preset:
+        if resumed and options.out and has_checkpoint(options.out):
+            return settings_of(options.out)
+        if weights:
+            return fine_tuning(weights)
+    return PRESETS[options.preset or "quick"]
 
 
 def _levels(preset: TrainSettings, depth: int) -> dict[str, tuple[int, ...]]:
@@ -110,8 +122,6 @@ def _check_torchrun() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train as the options say; started by torchrun, together with the other processes."""
-    if options.resume and options.start_from:
-        raise ValueError("--resume continues with the run's own weights: leave out --start-from")
     if options.start_from and not options.out:
         raise ValueError(
             "--start-from needs --out: a run's own folder is for a network that begins with random weights"
@@ -130,7 +140,7 @@ def run(options: argparse.Namespace) -> None:
         if not options.resume:
             _check_new(folder)
         trainer = Trainer(settings, train_set, val_set, folder, device, options.compile, options.sync_batchnorm)
-        if options.start_from:
+        if options.start_from and not options.resume:  # which goes on with the run's own weights
             trainer.start_from(options.start_from)
         if trainer.rank == 0:
             print(
