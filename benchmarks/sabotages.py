@@ -268,12 +268,27 @@ SABOTAGES = (
     Sabotage(
         "predict goes on to the end after Ctrl-C", "answers",
         "        if stopped:\n            break\n        hands = tracker", "        hands = tracker",
-        "test_video.py::test_ctrl_c_keeps_the_frames_so_far",
+        "test_video.py::test_a_signal_to_stop_keeps_the_frames_so_far",
+    ),
+    Sabotage(
+        "a run that is stopped replaces longer answers", "answers",
+        "if stopped and len(rows) <= earlier:", "if False:",
+        "test_video.py::test_a_run_that_is_stopped_keeps_longer_answers_of_an_earlier_one",
+    ),
+    Sabotage(
+        "answers on another video of this name are replaced", "answers",
+        '(theirs.get("video"), theirs.get("path", ours[1])) == ours', 'theirs.get("video") == ours[0]',
+        "test_video.py::test_videos_of_two_folders_with_the_same_relative_name_keep_their_answers",
+    ),
+    Sabotage(
+        "a film is asked for at a rate that MPEG-4 can't count", "video",
+        "else 2 if fps < 655 else 1)", "else 3)",
+        "test_video.py::test_a_film_is_written_at_any_rate_of_a_recording",
     ),
     Sabotage(
         "the second Ctrl-C is not heard", "stopping",
-        "if insist and len(received) > 1:", "if False:",
-        "test_pictures.py::test_a_signal_ends_between_pictures_and_the_second_at_once",
+        "if len(received) > 1:", "if False:",
+        "test_pictures.py::test_a_signal_ends_after_the_picture_and_a_second_one_at_once",
     ),
     Sabotage(
         "earlier drawings are taken for photographs", "answers",

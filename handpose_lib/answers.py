@@ -4,12 +4,12 @@ Pictures go into one `keypoints.json` and a drawing each; a video into a table (
 the skeleton drawn in.
 """
 
+import contextlib
 import csv
 import json
 import os
-import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.pictures import picture_files, read_reduced
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.reading import sentence_of
-from handpose_lib.stopping import Stopped, stop_signal
+from handpose_lib.stopping import Stopped, insisting, stop_signal
 from handpose_lib.storage import atomic_path, check_target, make_folder, remove_leftovers
 from handpose_lib.track import Box, HandsTracker, TrackedHand
 
@@ -67,13 +67,14 @@ def _is_film(file: Path) -> bool:
 def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path) -> tuple[int, list[str]]:
     """Writes keypoints.json (px of each picture) and a drawing of each picture that can be read.
 
-    What is done is written in any case, after Ctrl-C too.
+    What is done is written in any case. Of a run that was stopped, it stands beside what an earlier run had found.
 
     Returns:
         How many pictures were answered, and what is wrong with the others.
 
     Raises:
         ValueError: `out` has a keypoints.json that is no answer, such as labels.
+        Stopped: the process was asked to stop.
     """
     make_folder(out)
     check_target(out / ANSWERS)
@@ -82,15 +83,15 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
     plots.use_style()
     found: dict[str, dict] = {}
     failures: list[str] = []
-    with stop_signal(insist=True) as stopped:
+    with stop_signal() as stopped:
         try:
-            _answer(files, predictor, out, found, failures, stopped)
-        except KeyboardInterrupt:  # by the second signal
-            stopped = stopped or [signal.SIGINT]
+            with insisting(stopped):
+                _answer(files, predictor, out, found, failures, stopped)
         finally:
             if found:  # answers of an earlier run are not replaced by none
+                earlier = (_json_at(out / ANSWERS) or {}) if stopped else {}
                 with atomic_path(out / ANSWERS) as temporary:
-                    temporary.write_text(json.dumps(found, indent=1))
+                    temporary.write_text(json.dumps(earlier | found, indent=1))
     if stopped:
         raise Stopped(f"stopped: {len(found)} of {len(files)} pictures are done, see {out}", stopped[0])
     return len(found), failures
@@ -112,22 +113,29 @@ def _answer(
         pixels = sum(picture.shape[0] * picture.shape[1] for picture, _ in waiting.values())
         if number < len(files) and len(waiting) < predictor.batch_size and pixels < MOST_PIXELS_AT_ONCE:
             continue
+        first = len(found)
         answers = predictor([picture for picture, _ in waiting.values()]) if waiting else ((), ())
-        for (name, (picture, factors)), keypoints, confidence in zip(waiting.items(), *answers, strict=True):
+        for (name, (_, factors)), keypoints, confidence in zip(waiting.items(), *answers, strict=True):
+            own = (keypoints + 0.5) * torch.tensor(factors) - 0.5 if factors != (1.0, 1.0) else keypoints
+            found[str(name)] = _numbers(own, confidence)
+        for place, (name, (picture, _)) in enumerate(waiting.items()):
             if stopped:
                 break
-            drawing = _free_drawing(out, f"{len(found):04d}_{_short(name.stem)}")
-            own = (keypoints + 0.5) * torch.tensor(factors) - 0.5 if factors != (1.0, 1.0) else keypoints
-            found[str(name)] = {
-                "keypoints": own.numpy().round(2).tolist(),
-                "confidence": confidence.numpy().round(3).tolist(),
-            }
             try:
-                title = f"{name.name}, confidence {confidence.mean():.2f}"
-                _draw(picture, keypoints, title, drawing)
+                drawing = _free_drawing(out, f"{first + place:04d}_{_short(name.stem)}")
+                title = f"{name.name}, confidence {answers[1][place].mean():.2f}"
+                _draw(picture, answers[0][place], title, drawing)
             except OSError as error:
                 failures.append(f"the drawing of {name} ({sentence_of(error)})")
         waiting = {}
+
+
+def _numbers(keypoints: Tensor, confidence: Tensor) -> dict[str, Any]:
+    """A hand as JSON values."""
+    return {
+        "keypoints": keypoints.double().numpy().round(2).tolist(),
+        "confidence": confidence.double().numpy().round(3).tolist(),
+    }
 
 
 def _draw(picture: np.ndarray, keypoints: Tensor, title: str, path: Path) -> None:
@@ -153,7 +161,8 @@ def answer_video(
 ) -> tuple[str, int]:
     """Follows the hands through a video; writes NAME.csv, NAME.json and the film NAME_hands with the skeletons.
 
-    What is done is written in any case, after Ctrl-C too.
+    What is done is written in any case; but where the process is asked to stop, answers of an earlier run on the same
+    video that have more frames are left as they are.
 
     Args:
         file: the video.
@@ -166,31 +175,47 @@ def answer_video(
         The name of the answers, and in how many frames any hand was found.
 
     Raises:
-        FileNotFoundError, ValueError: the video can't be read.
+        FileNotFoundError, ValueError: the video can't be read, or the film not be written.
+        Stopped: the process was asked to stop.
     """
     tracker.reset()
     facts = video.video_facts(file)
     name = _free_name(out, file, ending)
     for kind in (".json", ".csv"):
         check_target(out / f"{name}{kind}")
+    theirs = _json_at(out / f"{name}.json")
+    earlier = len(theirs["frames"]) if theirs else 0
+    done = f"{len(facts.times)} frames of {file} are done"
     rows: list[dict[str, Any]] = []
-    with stop_signal(insist=True) as stopped:
+    with stop_signal() as stopped:
         try:
-            with atomic_path(out / f"{name}{FILM}{ending}") as temporary:
+            with atomic_path(out / f"{name}{FILM}{ending}") as temporary, _called(temporary, f"{name}{FILM}{ending}"):
                 film = video.VideoWriter(temporary, facts.size, facts.fps)
                 try:
-                    _follow(file, tracker, boxes, facts, film, rows, stopped)
-                except KeyboardInterrupt:  # by the second signal
-                    stopped = stopped or [signal.SIGINT]
+                    with insisting(stopped):
+                        _follow(file, tracker, boxes, facts, film, rows, stopped)
                 finally:
                     film.close()
+                if stopped and len(rows) <= earlier:
+                    kept = f"; the answers of an earlier run on {earlier} are kept" if earlier else ""
+                    raise Stopped(f"stopped: {len(rows)} of {done}{kept}", stopped[0])
         finally:
-            if rows:  # whatever became of the film
+            if rows and not (stopped and len(rows) <= earlier):  # whatever became of the film
                 _write_numbers(rows, out / f"{name}.json", file, facts, tracker)
     if stopped:
-        done = f"{len(rows)} of {len(facts.times)} frames of {file} are done"
-        raise Stopped(f"stopped: {done}, see {out}", stopped[0])
+        raise Stopped(f"stopped: {len(rows)} of {done}, see {out}", stopped[0])
     return name, sum(any(row["hands"]) for row in rows)
+
+
+@contextlib.contextmanager
+def _called(temporary: Path, name: str) -> Iterator[None]:
+    """Calls a file by its own name in errors that call it by a temporary one."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if type(error) not in (OSError, ValueError) or temporary.name not in str(error) or len(error.args) > 1:
+            raise
+        raise type(error)(str(error).replace(temporary.name, name)) from error
 
 
 def _follow(
@@ -216,7 +241,8 @@ def _write_numbers(
     rows: list[dict[str, Any]], path: Path, file: Path, facts: video.VideoFacts, tracker: HandsTracker
 ) -> None:
     """The hands of a video as JSON, and as a table beside it."""
-    about = {"video": str(file), "size": facts.size[::-1], "fps": round(facts.fps, 3), "tracker": tracker.to_json()}
+    about = {"video": str(file), "path": str(file.absolute()), "size": facts.size[::-1], "fps": round(facts.fps, 3)}
+    about |= {"tracker": tracker.to_json()}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(about | {"frames": rows}))
     _write_table(rows, path.with_suffix(".csv"))
@@ -240,10 +266,12 @@ def _json_at(path: Path) -> Any:
 
 def _free_name(out: Path, file: Path, ending: str) -> str:
     """A name for the answers on a video: its own, with a number where that is of other files or another video."""
+    ours = str(file), str(file.absolute())
     for number in range(1, 10_000):
         name = _short(file.stem) if number == 1 else f"{_short(file.stem)}_{number}"
         theirs = _json_at(out / f"{name}.json")
-        if isinstance(theirs, dict) and "frames" in theirs and theirs.get("video") == str(file):
+        mine = isinstance(theirs, dict) and "frames" in theirs
+        if mine and (theirs.get("video"), theirs.get("path", ours[1])) == ours:  # older answers hold no path
             return name
         taken = (out / f"{name}.json", out / f"{name}.csv", out / f"{name}{FILM}{ending}")
         if f"{name}.json" != ANSWERS and not any(path.exists() for path in taken):
@@ -267,10 +295,7 @@ def _plain(hand: TrackedHand | None) -> dict[str, Any] | None:
     """A hand as JSON values; None where there is none."""
     if hand is None:
         return None
-    return {
-        "keypoints": hand.keypoints.numpy().round(2).tolist(),
-        "confidence": hand.confidence.numpy().round(3).tolist(),
-    }
+    return _numbers(hand.keypoints, hand.confidence)
 
 
 def _write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -23,23 +23,35 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_signal(insist: bool = False) -> Iterator[list[int]]:
+def stop_signal() -> Iterator[list[int]]:
     """A list that is filled when the process is asked to stop, so that the current piece of work can end first.
 
     The exception that Ctrl-C raises otherwise can come up anywhere, and libraries may lose it or make another of it.
-
-    Args:
-        insist: the second signal raises KeyboardInterrupt at once, for pieces of work that may take long.
     """
     received: list[int] = []
+    with handled(lambda number, frame: received.append(number)):
+        yield received
+
+
+@contextmanager
+def insisting(received: list[int]) -> Iterator[None]:
+    """Ends the work inside at once when the process is asked to stop a second time, for work that may take long.
+
+    Args:
+        received: of `stop_signal`.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if insist and len(received) > 1:
+        if len(received) > 1:
             raise KeyboardInterrupt
 
-    with handled(stop):
-        yield received
+    try:
+        with handled(stop):
+            yield
+    except BaseException:  # libraries make others of a KeyboardInterrupt
+        if len(received) < 2:
+            raise
 
 
 @contextmanager

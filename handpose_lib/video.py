@@ -21,7 +21,8 @@ from handpose_lib.fields import as_numbers, is_number, is_whole
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.reading import refuse_no_text, refuse_special
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp")
+SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp", ".wmv",
+            ".flv", ".mts", ".m2ts")  # fmt: skip
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}  # what OpenCV can write, by the file's ending
 COUNTED = (".mp4", ".m4v", ".mov", ".avi")  # files that hold a number of frames; others give a guess
 WHOLE, MOST_FRAMES = 0.9, 1e8  # a share of those, and a number that no film has
@@ -116,20 +117,26 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
     except ImportError:
         todo = f"install PyAV (`pip install av`), or {todo}" if codec else "play it to check, and save it again"
         raise ValueError(f"OpenCV decodes no frame of {path} ({what}): {todo}") from None
-    count = 0
+    count, time, stated, length = 0, 0.0, 0, 0.0
     try:
         with av.open(str(path)) as container:
             if container.streams and not container.streams.video:
                 raise ValueError(f"{path} holds no pictures, only sound or text: give a video")
+            stated = container.streams.video[0].frames  # 0 where the file does not say
+            length = 0.0 if container.streams.audio else (container.duration or 0) / av.time_base  # s; sound may go on
             for frame in container.decode(video=0):
+                time = float(frame.time or 0)
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # anti-clockwise, both
-                yield np.ascontiguousarray(turned), float(frame.time or 0)
+                yield np.ascontiguousarray(turned), time
                 count += 1
     except (av.error.FFmpegError, IndexError) as error:
         if not count:
             raise ValueError(f"neither OpenCV nor PyAV decodes a frame of {path} ({error}; {what}): {todo}") from error
+        stated = max(stated, 2 * count)  # more than there were, in any case
     if not count:
         raise ValueError(f"{path} has no frames: play it to check, and save it again")
+    if count < WHOLE * stated or time < WHOLE * length - FRAME_SECONDS:
+        warnings.warn(f"only {count:,} frames of {path} could be read, up to {time:.1f} s: it is damaged", stacklevel=3)
 
 
 def _rising(frames: Iterable[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, float]]:
@@ -175,6 +182,8 @@ class VideoWriter:
         if not sides or not is_number(fps) or not RATES[0] <= fps <= RATES[1]:
             limits = f"{RATES[0]} to {RATES[1]} frames per second and sides of 2 px or more"
             raise ValueError(f"a film needs {limits}, not {fps} and {size}")
+        # MPEG-4 counts time in 65,535 parts of a second at most.
+        fps = round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)
         self.path, self.fps, self._size = path, fps, (size[0] // 2 * 2, size[1] // 2 * 2)
         with quiet():
             self._writer = cv2.VideoWriter(
@@ -230,6 +239,8 @@ class VideoWriter:
         Raises:
             OSError: not all of it is in the file; OpenCV itself does not say when the disk is full.
         """
+        if not self._writer.isOpened():
+            return
         self._write_until(self._written + 1)
         self._writer.release()
         found = self._frames_there()

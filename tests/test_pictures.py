@@ -1,6 +1,7 @@
 """Picture files are read as viewers show them, or refused by name."""
 
 import io
+import json
 import os
 import signal
 import struct
@@ -298,27 +299,34 @@ def test_a_signal_to_stop_keeps_the_answers_so_far(tmp_path, weights, number: in
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_ends_between_pictures_and_the_second_at_once(tmp_path, weights, times, monkeypatch, capsys):
-    """Drawing libraries lose an exception that comes up in a weak reference, or report one of their own."""
+@pytest.mark.parametrize("made", [KeyboardInterrupt, RuntimeError])
+def test_a_signal_ends_after_the_picture_and_a_second_one_at_once(tmp_path, weights, times, made, monkeypatch, capsys):
+    """Drawing libraries lose an exception that comes up in a weak reference, or make another of it."""
+    drawn = []
 
     def draw(*arguments: object) -> None:
-        ends = []
-        for _ in range(times):
-            try:
-                signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt as error:
-                ends.append(error)
-        assert len(ends) == times - 1
-        raise OSError("what a library makes of it") if times == 1 else ends[0]
+        drawn.append("begun")
+        try:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise made from None
+        drawn.append("ended")
 
     monkeypatch.setattr(answers, "_draw", draw)
     for name in "abc":
         (tmp_path / f"{name}.jpg").write_bytes(jpeg(scene()))
+    (tmp_path / "out").mkdir()
+    earlier = {"keypoints": [[1.0, 2.0]] * 21, "confidence": [0.5] * 21}
+    both = {"earlier.jpg": earlier, str(tmp_path / "a.jpg"): earlier}
+    (tmp_path / "out" / "keypoints.json").write_text(json.dumps(both))
     with pytest.raises(SystemExit) as stopped:
         run_predict(weights, *(tmp_path / f"{name}.jpg" for name in "abc"), "--out", tmp_path / "out")
-    assert stopped.value.code == 130
-    assert "stopped: 1 of 3 pictures are done" in capsys.readouterr().err
-    assert (tmp_path / "out" / "keypoints.json").read_text().count('"confidence"') == 1
+    assert stopped.value.code == 128 + signal.SIGTERM and drawn == ["begun", "ended"][: 3 - times]
+    assert "stopped: 3 of 3 pictures are done" in capsys.readouterr().err, "the network had looked at all of them"
+    found = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert set(found) == {"earlier.jpg", *(str(tmp_path / f"{name}.jpg") for name in "abc")}
+    assert found["earlier.jpg"] == earlier != found[str(tmp_path / "a.jpg")]
 
 
 def test_a_drawing_that_fails_costs_no_answer(tmp_path, weights, monkeypatch, capsys):

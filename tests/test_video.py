@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 import sys
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from handpose_lib.commands import camera
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
+from handpose_lib.stopping import Stopped
 from handpose_lib.track import LOST, HandsTracker
 
 SIZE = (480, 640)
@@ -109,6 +111,18 @@ def test_av1_is_read_through_pyav_and_named_where_that_is_missing(tmp_path: Path
     with pytest.raises(ValueError, match=r"OpenCV decodes no frame of .*new\.mp4 \(its codec is AV1\): install PyAV"):
         list(video.read_video(path))
     assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_av1_video_is_read_as_far_as_it_goes_with_a_note(tmp_path: Path, capfd):
+    path = write_with_pyav(tmp_path / "new.webm", "libsvtav1", [0.04 * number for number in range(29)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(video.read_video(path))) == 29
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match=r"only \d+ frames of .*new\.webm could be read, up to 0\.\d s: it is damaged"):
+        assert 0 < len(list(video.read_video(path))) < 29
+    capfd.readouterr()  # the encoder talks
 
 
 @pytest.mark.parametrize("pyav", [True, False])
@@ -233,22 +247,104 @@ def test_bad_input_is_one_sentence(film, tmp_path: Path, dots, capsys):
     assert "threshold is 1" in error
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_keeps_the_frames_so_far(film, tmp_path: Path, times: int):
-    class Interrupted(HandsTracker):
-        def __call__(self, *arguments):
-            self.seen += 1
-            if self.seen == 4 + times:  # the first lets the frame be done, the second does not
-                for _ in range(times):
-                    signal.raise_signal(signal.SIGINT)
-            return super().__call__(*arguments)
+class Interrupted(HandsTracker):
+    """Gets signals in a frame; the second one lets it not be done."""
 
-    tracker = Interrupted(dot_predictor(), 1)
-    tracker.seen = 0
-    with pytest.raises(KeyboardInterrupt, match="5 of 12 frames"):
+    def __init__(self, frame: int, times: int, made: type[BaseException] = KeyboardInterrupt):
+        super().__init__(dot_predictor(), 1)
+        self.left, self.times, self.made = frame, times, made
+
+    def __call__(self, *arguments):
+        self.left -= 1
+        if self.left == 0:
+            try:
+                for _ in range(self.times):
+                    signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                raise self.made from None
+        return super().__call__(*arguments)
+
+
+@pytest.mark.parametrize("tracker", [Interrupted(5, 1), Interrupted(6, 2), Interrupted(6, 2, RuntimeError)])
+def test_a_signal_to_stop_keeps_the_frames_so_far(film, tmp_path: Path, tracker: Interrupted):
+    with pytest.raises(Stopped, match="5 of 12 frames") as stopped:
         answers.answer_video(film[0], tracker, tmp_path)
+    assert stopped.value.number == signal.SIGTERM
     assert len(json.loads((tmp_path / "waving.json").read_text())["frames"]) == 5
     assert len(video.video_facts(tmp_path / "waving_hands.mp4").times) == 5
+
+
+@pytest.mark.parametrize("tracker", [Interrupted(5, 1), Interrupted(1, 2)], ids=["some frames", "none"])
+def test_a_run_that_is_stopped_keeps_longer_answers_of_an_earlier_one(film, tmp_path: Path, tracker: Interrupted):
+    answers.answer_video(film[0], HandsTracker(dot_predictor(), 1), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Stopped, match=r"of 12 frames .* are done; the answers of an earlier run on 12 are kept"):
+        answers.answer_video(film[0], tracker, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_is_stopped_in_its_first_frame_leaves_nothing(film, tmp_path: Path):
+    with pytest.raises(Stopped, match=r"stopped: 0 of 12 frames of .* are done$"):
+        answers.answer_video(film[0], Interrupted(1, 2), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_network_is_no_stop(film, tmp_path: Path):
+    def fail(*arguments):
+        raise RuntimeError("out of memory")
+
+    tracker = HandsTracker(dot_predictor(), 1)
+    tracker.predictor.search = fail
+    with pytest.raises(RuntimeError, match="out of memory"):
+        answers.answer_video(film[0], tracker, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_videos_of_two_folders_with_the_same_relative_name_keep_their_answers(film, tmp_path: Path, monkeypatch):
+    names = []
+    for folder in ("a", "b", "a"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "waving.mp4").write_bytes(film[0].read_bytes())
+        monkeypatch.chdir(tmp_path / folder)
+        tracker = HandsTracker(dot_predictor(), 1)
+        names.append(answers.answer_video(Path("waving.mp4"), tracker, tmp_path / "out")[0])
+    assert names == ["waving", "waving_2", "waving"]
+
+
+def test_numbers_are_written_as_short_as_they_are_meant(film, tmp_path: Path):
+    answers.answer_video(film[0], HandsTracker(dot_predictor(), 1), tmp_path)
+    hand = json.loads((tmp_path / "waving.json").read_text())["frames"][3]["hands"][0]
+    numbers = [number for point in hand["keypoints"] for number in point] + hand["confidence"]
+    assert max(len(str(number)) for number in numbers) <= len("-1234.56")
+    with open(tmp_path / "waving.csv", newline="") as file:
+        assert max(map(len, list(csv.DictReader(file))[3].values())) <= len("-1234.56")
+
+
+@pytest.mark.parametrize("step", [0.013, 0.014, 0.015, 0.0085, 1 / 29.97, 0.0167, 0.5])
+def test_a_film_is_written_at_any_rate_of_a_recording(tmp_path: Path, step: float):
+    """MPEG-4 counts time in 65,535 parts of a second at most."""
+    facts = video.VideoFacts(tuple(step * number for number in range(9)), (48, 64))
+    for ending in video.CODECS:
+        writer = video.VideoWriter(tmp_path / f"film{ending}", facts.size, facts.fps)
+        for number, time in enumerate(facts.times):
+            writer.write(grey(20 * number, facts.size), time)
+        writer.close()
+        writer.close()
+        assert video.video_facts(tmp_path / f"film{ending}").times == pytest.approx(facts.times, abs=2e-3)
+
+
+def test_a_film_that_can_not_be_written_is_called_by_its_name(film, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(video.CODECS, ".mp4", "zzzz")
+    with pytest.raises(ValueError, match=r"/waving_hands\.mp4 can't be written: this OpenCV has no encoder for zzzz"):
+        answers.answer_video(film[0], HandsTracker(dot_predictor(), 1), tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".wmv", ".MTS", ".m2ts", ".flv"])
+def test_recordings_of_cameras_and_old_programs_are_videos(film, tmp_path: Path, ending: str):
+    path = tmp_path / f"waving{ending}"
+    path.write_bytes(film[0].read_bytes())
+    assert answers.files_of([tmp_path], tmp_path / "out") == [path] and video.is_video(path)
+    assert len(video.video_facts(path).times) == 12
 
 
 # --- handpose camera --------------------------------------------------------------------------------------------------
