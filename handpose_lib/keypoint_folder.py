@@ -6,12 +6,10 @@
 whole picture or a part around the hand. Explained in `notebooks/10_your_own_hands.ipynb`.
 """
 
-import contextlib
 import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from torchvision.datasets import VisionDataset
 from handpose_lib.fields import checked_index, is_positive
 from handpose_lib.framing import crop_matrices, cut, warp_keypoints
 from handpose_lib.keypoints import with_gaps_filled
-from handpose_lib.labels import LabelledHand, find_labels, read_labels
+from handpose_lib.labels import LabelledHand, find_labels, picture_of, read_labels
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.pictures import picture_size, read_picture
 
@@ -130,15 +128,11 @@ class KeypointFolder(VisionDataset):
         self._note_small_hands()
 
     def _picture(self, hand: LabelledHand) -> Path:
-        """Where a hand's picture is: beside the labels, or where CVAT and mmpose put it."""
-        above = self.root.parent if self.root.name == "annotations" else self.root
-        places = dict.fromkeys([self.root, above, above / "images", above / "images" / "default"])
-        names = dict.fromkeys([hand.file, hand.file.replace("\\", "/")])  # as Windows writes paths
-        for place, name in product(places, names):
-            with contextlib.suppress(OSError, ValueError):  # names that no file can have
-                if (place / name).is_file():
-                    return place / name
-        raise FileNotFoundError(f"{self.labels}, {hand.entry}: the picture is not in {self.root}: put it there")
+        """Where a hand's picture is."""
+        file = picture_of(self.root, hand.file)
+        if file is None:
+            raise FileNotFoundError(f"{self.labels}, {hand.entry}: the picture is not in {self.root}: put it there")
+        return file
 
     def _on_picture(self, hand: LabelledHand, size: tuple[int, int]) -> np.ndarray:
         """Its keypoints, NaN where they are off the picture of size (H, W)."""

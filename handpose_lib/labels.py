@@ -13,10 +13,12 @@ A CSV has a line per hand and the columns `file`, `wrist_x`, `wrist_y`, `thumb_c
 labelled either. Coordinates are taken as they stand: the centre of a pixel has whole-number coordinates here.
 """
 
+import contextlib
 import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,10 @@ from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.label_parts import COUNT, SIDES, LabelledHand, points_of, row_of, side_of, size_of, text_of
 from handpose_lib.reading import named_errors, refuse_special
 
-__all__ = ["LABELS", "SIDES", "LabelledHand", "find_labels", "read_labels"]
+__all__ = ["GROUP_KEYS", "LABELS", "SIDES", "LabelledHand", "find_labels", "hand_of", "picture_of", "read_labels"]
 
 LABELS = "keypoints.json"
+GROUP_KEYS = ("group", "scene", "unique_id")  # the first that an entry has is its group; the others are older names
 FAR_FROM_ZERO = 0.3  # of the longer side of the hand's box
 
 
@@ -70,6 +73,18 @@ def _is_our_table(path: Path) -> bool:
         return file.read(64).startswith((b"keypoint,group,", b"epoch,step,", b"frame,time,hand,"))
 
 
+def picture_of(folder: Path, name: str) -> Path | None:
+    """The picture that a label names: in the `folder` of the labels, or where CVAT and mmpose put it; None: nowhere."""
+    above = folder.parent if folder.name == "annotations" else folder
+    places = dict.fromkeys([folder, above, above / "images", above / "images" / "default"])
+    names = dict.fromkeys([name, name.replace("\\", "/")])  # as Windows writes paths
+    for place, way in product(places, names):
+        with contextlib.suppress(OSError, ValueError):  # names that no file can have
+            if (place / way).is_file():
+                return place / way
+    return None
+
+
 def read_labels(path: str | Path) -> list[LabelledHand]:
     """The hands that a file of labels describes, in its order.
 
@@ -106,7 +121,7 @@ def _text_of(path: Path) -> str:
 
 def check_entry(path: Path, entry: dict[str, Any], name: str) -> None:
     """ValueError for an entry of `keypoints.json` that `read_labels` would refuse, to be asked before it is written."""
-    _refuse_what_cannot_be_meant(path, _hand(path, name, entry))
+    _refuse_what_cannot_be_meant(path, hand_of(path, name, entry))
 
 
 def _refuse_what_cannot_be_meant(path: Path, hand: LabelledHand) -> None:
@@ -133,7 +148,7 @@ def _from_json(path: Path, text: str) -> list[LabelledHand]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}): write it again") from error
     if isinstance(content, list):
-        return [_hand(path, f"entry {number}", entry) for number, entry in enumerate(content)]
+        return [hand_of(path, f"entry {number}", entry) for number, entry in enumerate(content)]
     if isinstance(content, dict) and "annotations" in content and "images" in content:
         return hands_of_coco(path, content)
     if isinstance(content, dict) and any(isinstance(e, dict) and "confidence" in e for e in content.values()):
@@ -146,8 +161,8 @@ def _from_json(path: Path, text: str) -> list[LabelledHand]:
     )
 
 
-def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
-    """An entry of `keypoints.json`; `uv` and `scene` are older names of keypoints and group."""
+def hand_of(path: Path, name: str, entry: Any) -> LabelledHand:
+    """The hand of an entry of `keypoints.json`, called `name` in errors; `uv` is an older name of keypoints."""
     if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
         raise ValueError(f'{path}, {name}: it must be an object with "file" and "keypoints"')
     if "confidence" in entry:
@@ -159,7 +174,7 @@ def _hand(path: Path, name: str, entry: Any) -> LabelledHand:
     if not isinstance(points, list) or len(points) != COUNT:
         count = len(points) if isinstance(points, list) else "no"
         raise ValueError(f"{path}, {name} ({entry['file']}): it has {count} keypoints, a hand has {COUNT}")
-    group = entry.get("group", entry.get("scene", entry.get("unique_id")))
+    group = next((entry[key] for key in GROUP_KEYS if key in entry), None)
     where = f"{name} ({entry['file']})"
     rows = [point if isinstance(point, list) else [] for point in points]
     for point, row, keypoint in zip(points, rows, KEYPOINT_NAMES, strict=True):

@@ -1,16 +1,19 @@
 """The page on which labels are made: what its server refuses, what it saves, and a person's hand on it in Chromium."""
 
+import contextlib
 import http.client
 import json
 import shutil
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from dots import dot_predictor, draw_dots, hand_of_dots
 
 from handpose_lib.annotate.server import MOST_BYTES, AnnotationServer
@@ -18,7 +21,9 @@ from handpose_lib.annotate.store import LabelStore
 from handpose_lib.cli import main
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.storage import runs_folder
+from handpose_lib.labels import GROUP_KEYS, read_labels
+from handpose_lib.storage import atomic_path, runs_folder
+from handpose_lib.web.server import page_server
 
 SIZE = (360, 480)  # (H, W)
 HANDS = [hand_of_dots((240 + 20 * k, 180), 220, 15 * k) for k in range(3)]
@@ -57,6 +62,105 @@ def asked(server: AnnotationServer, path: str, method: str = "GET", body=None, t
 def put(server: AnnotationServer, number: int, label, **headers):
     headers = {"Content_Type": "application/json"} | headers
     return asked(server, f"hand/{number}", "PUT", json.dumps(label).encode(), **headers)
+
+
+def labels_in(folder: Path) -> list[dict]:
+    return json.loads((folder / "keypoints.json").read_text())
+
+
+# --- the labels -------------------------------------------------------------------------------------------------------
+
+
+def write_labels(folder: Path, *entries: dict) -> None:
+    (folder / "keypoints.json").write_text(json.dumps(entries))
+
+
+@pytest.mark.parametrize("written", ["./anna/2.png", "anna\\2.png", "anna//2.png", "images/../anna/2.png", "2.png"])
+def test_a_picture_is_labelled_however_its_entry_names_it(folder: Path, written: str):
+    (folder / "images").mkdir()
+    number = 2
+    if written == "2.png":  # pictures in `images` may be named without it
+        (folder / "anna" / "2.png").rename(folder / "images" / "2.png")
+    write_labels(folder, {"file": written, "keypoints": HANDS[2].tolist(), "group": "carl"})
+    store = LabelStore(folder, dot_predictor())
+    assert [picture["done"] for picture in store.overview()["pictures"]] == [False, False, True]
+    assert store.hand(number)["saved"] and store.hand(number)["group"] == "carl"
+    assert store.save(number, LABEL | {"group": "carl"}) == 1
+    assert [entry["file"] for entry in labels_in(folder)] == [written]
+    assert len(KeypointFolder(folder, "all")) == 1, "which refuses a picture that has two entries"
+    assert store.save(0, LABEL) == 2 and store.remove(number) == 1
+    assert [entry["file"] for entry in labels_in(folder)] == ["0.png"]
+
+
+@pytest.mark.parametrize(("key", "value", "shown"), [
+    ("group", "anna", "anna"), ("scene", "kitchen", "kitchen"), ("unique_id", "u1", "u1"), ("unique_id", 7, "7"),
+    ("group", 0, "0"), ("scene", 3.0, "3"),
+])  # fmt: skip
+def test_a_group_is_shown_and_kept_under_whichever_key_it_stands(folder: Path, key: str, value, shown: str):
+    write_labels(folder, {"file": "0.png", "keypoints": HANDS[0].tolist(), key: value})
+    store = LabelStore(folder, dot_predictor())
+    assert store.hand(0)["group"] == shown == store.hand(1)["group"] == read_labels(store.path)[0].group
+    store.save(0, LABEL | {"group": shown})
+    assert labels_in(folder)[0][key] == value
+    store.save(0, LABEL | {"group": "bob"})
+    assert {k: v for k, v in labels_in(folder)[0].items() if k in GROUP_KEYS} == {"group": "bob"}
+    write_labels(folder, {"file": "0.png", "keypoints": HANDS[0].tolist(), key: value, "unique_id": "u1"})
+    assert store.save(0, LABEL | {"group": ""}) == 1 and read_labels(store.path)[0].group is None
+
+
+def test_what_the_page_does_not_edit_is_kept(folder: Path):
+    points = [[*point, 1] for point in HANDS[0].astype(float).tolist()]
+    points[3], points[4], points[5] = None, [7, 7, 0], [50.123456, 60.5, 1]
+    old = {"file": "0.png", "uv": points, "side": "Left", "width": 480, "height": 360, "by": {"tool": 1}}
+    write_labels(folder, old)
+    store = LabelStore(folder, dot_predictor())
+    shown = store.hand(0)
+    assert shown["side"] == "left" and shown["keypoints"][3:6] == [None, None, [50.123456, 60.5]]
+    label = {"keypoints": shown["keypoints"], "side": "left", "group": ""}
+    store.save(0, label)
+    kept = {key: value for key, value in old.items() if key != "uv"} | {"keypoints": points}
+    assert labels_in(folder) == [kept]
+    label["keypoints"][0] = [100, 90.5]
+    label["keypoints"][1] = None
+    label["keypoints"][3] = [70.0, 80.0]
+    store.save(0, label | {"side": ""})
+    del kept["side"]
+    kept["keypoints"] = [[100, 90.5, 2], None, points[2], [70, 80, 2], *points[4:]]
+    assert labels_in(folder) == [kept]
+
+
+def test_a_writer_in_between_is_not_passed_over(folder: Path, monkeypatch):
+    """Who writes between the look at the file and its content, or just after a write, keeps the label."""
+    write_labels(folder)
+    read = LabelStore._read
+
+    def read_before_another_writes(store: LabelStore) -> list:
+        entries = read(store)
+        write_labels(folder, {"file": "1.png", "keypoints": HANDS[1].tolist()})
+        return entries
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStore, "_read", read_before_another_writes)
+        store = LabelStore(folder, dot_predictor())
+    assert store.save(0, LABEL) == 2
+
+    @contextlib.contextmanager
+    def path_before_another_writes(path: Path) -> Iterator[Path]:
+        with atomic_path(path) as temporary:
+            yield temporary
+        write_labels(folder, *labels_in(folder), {"file": "anna/2.png", "keypoints": HANDS[2].tolist()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr("handpose_lib.annotate.store.atomic_path", path_before_another_writes)
+        store.save(0, LABEL)
+    assert store.remove(1) == 2
+    assert [entry["file"] for entry in labels_in(folder)] == ["0.png", "anna/2.png"]
+
+
+def test_proposals_are_rounded_to_tenths(folder: Path):
+    keypoints = torch.full((1, 21, 2), 20.88)
+    hand = LabelStore(folder, lambda file: (keypoints, torch.full((1, 21), 0.1234))).hand(0)
+    assert hand["keypoints"] == [[20.9, 20.9]] * 21 and hand["confidence"] == [0.123] * 21
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
@@ -163,6 +267,30 @@ def test_sizes_are_limited_and_labels_are_looked_at(server: AnnotationServer, fo
     assert not (folder / "keypoints.json").exists()
 
 
+def test_what_goes_wrong_is_told_on_the_page_and_in_the_terminal(server: AnnotationServer, monkeypatch, capsys):
+    def failing(number: int) -> dict:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore of it")
+
+    monkeypatch.setattr(server.store, "hand", failing)
+    status, headers, content = asked(server, "hand/0")
+    assert status == 500 and headers.get_content_type() == "text/plain"
+    assert "CUDA out of memory. Tried to allocate 2 GiB" in content.decode() and b"\n" not in content
+    assert "Traceback" in (error := capsys.readouterr().err) and "more of it" in error
+
+
+def test_a_browser_that_goes_away_is_no_error(server: AnnotationServer, monkeypatch, capsys):
+    monkeypatch.setattr(server.store, "overview", mock.Mock(side_effect=ConnectionResetError))
+    with pytest.raises(http.client.HTTPException):
+        asked(server, "state")
+    assert capsys.readouterr().err == ""
+
+
+def test_neither_server_asks_for_this_computers_name(folder: Path, monkeypatch):
+    monkeypatch.setattr("socket.getfqdn", lambda *name: pytest.fail("a name server may take long"))
+    with AnnotationServer(LabelStore(folder, dot_predictor())) as labels, page_server(folder) as page:
+        assert labels.server_name == page.server_name == "127.0.0.1"
+
+
 def test_a_link_that_leads_out_of_the_folder_is_not_shown(folder: Path):
     outside = folder.parent / "outside.png"
     outside.write_bytes((folder / "0.png").read_bytes())
@@ -264,10 +392,6 @@ def expected(page, selector: str):
 
 def wait_until_saved(page) -> None:
     expected(page, "#status").to_have_text("saved")
-
-
-def labels_in(folder: Path) -> list[dict]:
-    return json.loads((folder / "keypoints.json").read_text())
 
 
 def keep(page, name: str) -> None:
@@ -417,3 +541,134 @@ def test_accept_pressed_twice_goes_on_by_one_picture_at_a_time(server: Annotatio
     expected(page, "#status").to_contain_text("not saved yet")
     page.wait_for_timeout(300)
     assert "1.png" in page.locator("#name").text_content()
+
+
+class Gate:
+    """Holds what the page saves and removes until it is opened; `came` tells what came through."""
+
+    def __init__(self, store: LabelStore, monkeypatch: pytest.MonkeyPatch):
+        self.opened, self.came = threading.Event(), []
+        for name in ("save", "remove"):
+            monkeypatch.setattr(store, name, partial(self._held, name, getattr(store, name)))
+
+    def _held(self, name: str, way, *arguments) -> int:
+        assert self.opened.wait(60)
+        try:
+            return way(*arguments)
+        finally:
+            self.came.append(name)
+
+    def wait_for(self, page, *came: str) -> None:
+        self.opened.set()
+        for _ in range(600):
+            if len(self.came) >= len(came):
+                break
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(200)
+        assert self.came == list(came)
+
+
+def test_an_undo_before_the_answer_takes_back_one_change(server: AnnotationServer, folder: Path, browser, monkeypatch):
+    page = opened(browser, server)
+    gate = Gate(server.store, monkeypatch)
+    page.locator(".point[data-point='0']").focus()
+    for key in ("ArrowRight", "ArrowRight", "u"):
+        page.keyboard.press(key)
+    gate.wait_for(page, "save", "save", "save")
+    wait_until_saved(page)
+    moved = np.array(labels_in(folder)[0]["keypoints"][0]) - server.store.hand(0)["proposed"][0]
+    assert moved == pytest.approx([1, 0], abs=0.02)
+    gate.opened.clear()
+    page.keyboard.press("u")
+    page.keyboard.press("ArrowDown")  # before the label is away
+    page.keyboard.press("u")
+    gate.wait_for(page, *["save"] * 3, "remove", "save", "remove")
+    expected(page, "#status").to_have_text("no label is saved")
+    assert labels_in(folder) == []
+
+
+def test_a_label_is_removed_though_its_first_change_is_still_being_saved(
+    server: AnnotationServer, folder: Path, browser, monkeypatch
+):
+    page = opened(browser, server)
+    gate = Gate(server.store, monkeypatch)
+    expected(page, "#remove").to_be_disabled()
+    drag(page, place_of(page, 8), (40, 20))
+    expected(page, "#remove").to_be_enabled()
+    page.keyboard.press("x")
+    expected(page, "#remove").to_be_disabled()
+    gate.wait_for(page, "save", "remove")
+    expected(page, "#status").to_have_text("no label is saved")
+    assert labels_in(folder) == []
+    page.keyboard.press("u")  # the label is back, with its point where it was dragged to
+    wait_until_saved(page)
+    moved = np.array(labels_in(folder)[0]["keypoints"][8]) - server.store.hand(0)["proposed"][8]
+    assert np.linalg.norm(moved) > 10
+
+
+def test_after_a_save_that_failed_undo_and_remove_do_what_they_say(
+    server: AnnotationServer, folder: Path, browser, monkeypatch
+):
+    page = opened(browser, server)
+    page.locator(".point[data-point='0']").focus()
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "save", mock.Mock(side_effect=OSError("the disk is full")))
+        page.keyboard.press("ArrowRight")
+        expected(page, "#status").to_have_text("not saved: the disk is full")
+    page.keyboard.press("u")
+    expected(page, "#status").to_have_text("no label is saved")
+    page.keyboard.press("ArrowRight")
+    wait_until_saved(page)
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "remove", mock.Mock(side_effect=OSError("the disk is full")))
+        page.keyboard.press("x")
+        expected(page, "#status").to_have_text("not saved: the disk is full")
+    page.keyboard.press("x")
+    expected(page, "#status").to_have_text("no label is saved")
+    assert labels_in(folder) == []
+    page.keyboard.press("u")
+    wait_until_saved(page)
+    moved = np.array(labels_in(folder)[0]["keypoints"][0]) - server.store.hand(0)["proposed"][0]
+    assert moved == pytest.approx([1, 0], abs=0.02)
+
+
+def test_undo_takes_back_the_side_and_the_group_before_the_points(server: AnnotationServer, folder: Path, browser):
+    page = opened(browser, server)
+    page.locator(".point[data-point='0']").focus()
+    page.keyboard.press("ArrowRight")
+    wait_until_saved(page)
+    page.keyboard.press("l")
+    page.locator("#group").fill("anna")
+    page.locator("#group").press("Tab")
+    for side, group in (("left", ""), ("", "")):
+        page.locator("#undo").click()
+        expected(page, "#group").to_have_value(group)
+        expected(page, "#side").to_have_value(side)
+        wait_until_saved(page)
+    moved = np.array(labels_in(folder)[0]["keypoints"][0]) - server.store.hand(0)["proposed"][0]
+    assert moved == pytest.approx([1, 0], abs=0.02)
+    page.locator("#undo").click()
+    expected(page, "#status").to_have_text("no label is saved")
+
+
+def test_a_page_that_is_left_before_all_is_saved_asks(server: AnnotationServer, browser, monkeypatch):
+    page = opened(browser, server)
+    gate, questions = Gate(server.store, monkeypatch), []
+    page.on("dialog", lambda dialog: (questions.append(dialog.type), dialog.dismiss()))
+    page.locator(".point[data-point='0']").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    with contextlib.suppress(Exception):  # the page stays, which Playwright takes for an error
+        page.goto("about:blank")
+    assert questions == ["beforeunload"] and page.url.startswith(server.address)
+    gate.wait_for(page, "save", "save")
+    page.goto("about:blank")
+    assert questions == ["beforeunload"]
+
+
+def test_a_network_that_fails_is_told_on_the_page(server: AnnotationServer, browser, monkeypatch):
+    page = opened(browser, server)
+    monkeypatch.setattr(server.store, "_proposal", mock.Mock(side_effect=RuntimeError("CUDA out of memory")))
+    page.locator("#next").click()
+    expected(page, "#status").to_contain_text("CUDA out of memory")
+    assert "no longer running" not in page.locator("#status").text_content()

@@ -7,13 +7,13 @@ const UNSURE = 0.5; // points of a lower confidence are drawn pale until they ar
 
 let state; // pictures, keypoints, bones, colours
 let number = 0; // of the picture shown
-let hand = null; // its label as the server told it
+let hand = null; // its label: `saved` is what the server confirmed, `wanted` whether it shall have one
 let points = []; // 21 of [x, y] or null, px of the picture
 let moved = new Set(); // points that a person has placed
-let past = []; // earlier points, for undo
+let past = []; // earlier labels, for undo
 let zoom = 0;
 let saving = Promise.resolve(true);
-let unsaved = null; // sends the last change again; null where it is saved
+let unsaved = null; // sends the last change again; null where the server has confirmed it
 let letGo = null; // ends the drag that is going on; null where there is none
 
 async function ask(path, method = "GET", content = undefined) {
@@ -42,12 +42,18 @@ function say(text, wrong = false) {
 // Points that could not be saved are nowhere but on this page, so it stays on their picture until they are.
 async function allSaved() {
   letGo?.();
+  await settled();
+  unsaved?.();
+  await settled();
+  return unsaved === null;
+}
+
+async function settled() {
   let waited;
   do {
     waited = saving;
     await waited;
   } while (waited !== saving);
-  return unsaved === null || unsaved();
 }
 
 async function show(wanted) {
@@ -66,7 +72,7 @@ async function show(wanted) {
   try {
     const answer = await ask(`hand/${number}`);
     if (asked !== number) return;
-    hand = answer;
+    hand = { ...answer, wanted: answer.saved };
   } catch (error) {
     if (asked === number) say(error.message, true);
     progress();
@@ -89,7 +95,7 @@ function progress() {
   $("progress").value = done;
   $("progress-text").textContent = `picture ${number + 1} of ${state.pictures.length}, ${done} labelled`;
   $("undo").disabled = past.length === 0;
-  $("remove").disabled = !hand || !hand.saved;
+  $("remove").disabled = !removable();
   for (const id of ["accept", "reset", "side", "group"]) $(id).disabled = !hand;
   $("previous").disabled = number === 0;
   $("next").disabled = number === state.pictures.length - 1;
@@ -161,7 +167,8 @@ function entry(name, k) {
 // --- changes -------------------------------------------------------------------------------------------------------
 
 function remember() {
-  past.push({ points: points.map((point) => point && [...point]), moved: new Set(moved), saved: hand.saved });
+  const { wanted, side, group } = hand;
+  past.push({ points: points.map((point) => point && [...point]), moved: new Set(moved), wanted, side, group });
 }
 
 function change(how) {
@@ -171,34 +178,40 @@ function change(how) {
   save();
 }
 
+// When the side or the group was changed: the page shows the new one then, and `hand` has the old one.
+const told = () => hand && change(() => {});
+
 function save() {
   if (!hand) return saving;
-  const label = { keypoints: points, side: $("side").value, group: $("group").value.trim() };
-  return sent(`hand/${number}`, "PUT", label, true);
+  hand.side = $("side").value;
+  hand.group = $("group").value.trim();
+  return sent(true);
 }
 
-// One after the other, so that an older change never overwrites a newer one.
-function sent(path, method, content, saved) {
-  const [now, picture] = [hand, state.pictures[number]];
-  const frozen = content && structuredClone(content);
+// One after the other, so that an older change never overwrites a newer one. What is wanted is noted at once: the next
+// change, undo or removal may come before the answer does.
+function sent(wanted) {
+  const [path, now, picture] = [`hand/${number}`, hand, state.pictures[number]];
+  const label = wanted ? structuredClone({ keypoints: points, side: hand.side, group: hand.group }) : undefined;
   const send = async () => {
     say("saving …");
     try {
-      await ask(path, method, frozen);
-      unsaved = null;
-      now.saved = picture.done = saved;
-      if (now === hand) say(saved ? "saved" : "no label is saved");
+      await ask(path, wanted ? "PUT" : "DELETE", label);
+      now.saved = picture.done = wanted;
+      if (unsaved === again) unsaved = null;
+      if (now === hand) say(wanted ? "saved" : "no label is saved");
       progress();
       return true;
     } catch (error) {
-      unsaved = () => (saving = saving.then(send));
       say(`not saved: ${error.message}`, true);
       return false;
     }
   };
-  say("saving …");
-  saving = saving.then(send);
-  return saving;
+  const again = () => (saving = saving.then(send));
+  hand.wanted = wanted;
+  unsaved = again;
+  progress();
+  return again();
 }
 
 function undo() {
@@ -206,9 +219,10 @@ function undo() {
   const before = past.pop();
   if (!before) return;
   ({ points, moved } = before);
+  $("side").value = hand.side = before.side;
+  $("group").value = hand.group = before.group;
   draw();
-  if (before.saved) save();
-  else sent(`hand/${number}`, "DELETE", undefined, false);
+  sent(before.wanted);
 }
 
 async function accept() {
@@ -221,10 +235,13 @@ function reset() {
   if (hand) change(() => { points = hand.proposed.map((point) => [...point]); moved = new Set(); });
 }
 
+// Also while its label is being saved, and again where the removal failed.
+const removable = () => hand?.wanted || hand?.saved;
+
 function remove() {
-  if (!hand || !hand.saved) return;
-  remember();
-  sent(`hand/${number}`, "DELETE", undefined, false);
+  if (!removable()) return;
+  if (hand.wanted) remember();
+  sent(false);
 }
 
 function place(event) {
@@ -284,7 +301,7 @@ const KEYS = {
   "+": () => setZoom(1), "=": () => setZoom(1), "-": () => setZoom(-1),
   l: () => {
     $("side").selectedIndex = ($("side").selectedIndex + 1) % 3;
-    save();
+    told();
   },
 };
 
@@ -317,7 +334,7 @@ const BUTTONS = {
   smaller: () => setZoom(-1), larger: () => setZoom(1),
 };
 for (const [id, action] of Object.entries(BUTTONS)) $(id).addEventListener("click", action);
-for (const id of ["side", "group"]) $(id).addEventListener("change", save);
+for (const id of ["side", "group"]) $(id).addEventListener("change", told);
 addEventListener("beforeunload", (event) => {
   if (unsaved) event.preventDefault(); // the browser asks whether to leave all the same
 });

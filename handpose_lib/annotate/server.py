@@ -5,7 +5,7 @@ import json
 import re
 import secrets
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
 from typing import Any
 
@@ -14,8 +14,8 @@ from PIL import Image
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.pictures import read_picture
+from handpose_lib.web.server import HOST, LocalServer
 
-HOST = "127.0.0.1"
 PAGE = {  # what the page consists of, and what it is
     "": ("page.html", "text/html; charset=utf-8"),
     "page.css": ("page.css", "text/css; charset=utf-8"),
@@ -33,7 +33,7 @@ HEADERS = {
 }
 
 
-class AnnotationServer(ThreadingHTTPServer):
+class AnnotationServer(LocalServer):
     """Serves the page on labels of one folder; `address` is where.
 
     Args:
@@ -44,20 +44,16 @@ class AnnotationServer(ThreadingHTTPServer):
         OSError: the port is taken.
     """
 
-    daemon_threads = True
-
     def __init__(self, store: LabelStore, port: int = 0):
         self.store = store
         self.token = secrets.token_urlsafe(16)
-        try:
-            super().__init__((HOST, port), _Handler)
-        except OSError as error:
-            raise OSError(f"port {port} of {HOST} can't be used ({error.strerror}): give another --port") from error
+        super().__init__(port, _Handler)
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
-        self.address = f"http://{HOST}:{self.server_port}/{self.token}/"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle of an answer is no error."""
+    @property
+    def address(self) -> str:
+        """What to open in the browser; without its token nothing is answered."""
+        return f"{super().address}{self.token}/"
 
 
 class _Refused(Exception):
@@ -88,13 +84,21 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             method(self._own_path())
         except _Refused as error:
-            self._send(error.status, "text/plain; charset=utf-8", str(error).encode())
+            self._say(error.status, str(error))
         except (ValueError, RecursionError) as error:
-            self._send(HTTPStatus.UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", str(error).encode())
+            self._say(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except ConnectionError:
             pass
         except OSError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", str(error).encode())
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except Exception as error:  # of the network, such as a GPU without memory
+            self.server.handle_error(self.request, self.client_address)
+            first = str(error).partition("\n")[0]
+            sentence = f"{type(error).__name__}: {first} (more in the terminal of `handpose annotate`)"
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+
+    def _say(self, status: HTTPStatus, sentence: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", sentence.encode(errors="backslashreplace"))
 
     def _own_path(self) -> str:
         """The path behind the token; refuses whoever is not the page itself."""

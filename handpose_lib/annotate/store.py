@@ -13,13 +13,14 @@ from torch import Tensor
 
 from handpose_lib.fields import is_whole
 from handpose_lib.keypoints import KEYPOINT_NAMES
-from handpose_lib.labels import LABELS, SIDES, check_entry, read_labels
+from handpose_lib.labels import GROUP_KEYS, LABELS, SIDES, check_entry, hand_of, picture_of, read_labels
 from handpose_lib.pictures import picture_files, picture_size
 from handpose_lib.storage import atomic_path, lock_for, refuse_target
 
 MOST_PICTURES = 10_000
 LONGEST_GROUP = 100  # letters
 FARTHEST = 1.0  # of the picture's side: a keypoint may lie so far off it
+VISIBLE = 2  # COCO's number for it
 
 
 class LabelStore:
@@ -41,16 +42,22 @@ class LabelStore:
         self.path = self.folder / LABELS
         _check_writable(self.folder, self.path)
         inside = self.folder.resolve()
+        places = {file: file.resolve() for file in picture_files(self.folder)}
         # A link may lead out of the folder; what it leads to is not shown.
-        self.files = [file for file in picture_files(self.folder) if file.resolve().is_relative_to(inside)]
+        self.files = [file for file, place in places.items() if place.is_relative_to(inside)]
         if not 0 < len(self.files) <= MOST_PICTURES:
             raise ValueError(f"{self.folder} holds {len(self.files):,} pictures: from 1 to {MOST_PICTURES:,} are shown")
         self.names = [file.relative_to(self.folder).as_posix() for file in self.files]
+        self._places = [places[file] for file in self.files]
+        self._named: dict[str, Path | None] = dict(zip(self.names, self._places, strict=True))  # grows, see _place
         self._predictor = predictor
         self._proposals: dict[int, tuple[list, list]] = {}
         self._looking, self._writing = threading.Lock(), threading.Lock()
-        self._entries = self._read()
-        self._seen = self._state()
+        self._read_again()
+
+    def _read_again(self) -> None:
+        seen = _state(self.path)  # before the content: who writes in between is then noticed by the next writer here
+        self._entries, self._seen = self._read(), seen
 
     def _read(self) -> list[dict[str, Any]]:
         """The entries of keypoints.json as they stand there."""
@@ -65,28 +72,19 @@ class LabelStore:
             raise ValueError(f"{self.path} is a COCO file, and labels of another form would go there: rename it")
         return content
 
-    def _state(self) -> tuple[int, int, int] | None:
-        """Number, size and time of keypoints.json, which a writer outside changes; None where it is not there."""
-        with contextlib.suppress(OSError):
-            stat = self.path.stat()
-            return stat.st_ino, stat.st_size, stat.st_mtime_ns
-        return None
-
     @contextlib.contextmanager
     def _writing_alone(self) -> Iterator[None]:
         """One writer at a time, in this process and in others, who begins with what the one before has written."""
         with self._writing, lock_for(self.path, patience=10.0):
-            if self._state() != self._seen:
-                self._entries, self._seen = self._read(), self._state()
+            if _state(self.path) != self._seen:
+                self._read_again()
             yield
 
     def overview(self) -> dict[str, Any]:
         """What the page shows of all pictures: names, and which are labelled."""
-        done = {entry["file"] for entry in self._entries}
-        return {
-            "folder": self.folder.name or str(self.folder.resolve()),
-            "pictures": [{"name": name, "done": name in done} for name in self.names],
-        }
+        done = self._done()
+        pictures = [{"name": name, "done": place in done} for name, place in zip(self.names, self._places, strict=True)]
+        return {"folder": self.folder.name or str(self.folder.resolve()), "pictures": pictures}
 
     def hand(self, number: int) -> dict[str, Any]:
         """A picture's label where it is saved, else the network's proposal, and the size (W, H) in px.
@@ -102,16 +100,23 @@ class LabelStore:
         answer |= {"proposed": keypoints, "confidence": confidence}
         if entry is None:
             return answer | {"keypoints": keypoints, "side": "", "group": self._group(number)}
-        points = [_labelled(point) for point in entry.get("keypoints", entry.get("uv"))]
-        group = entry.get("group", entry.get("scene"))
-        return answer | {"keypoints": points, "side": entry.get("side") or "", "group": str(group or "")}
+        hand = hand_of(self.path, "the label", entry)
+        return answer | {"keypoints": _shown(hand.keypoints), "side": hand.side or "", "group": hand.group or ""}
 
     def _check_number(self, number: int) -> None:
         if not is_whole(number, 0) or number >= len(self.files):
             raise ValueError(f"there is no picture {number!r}: they are numbered from 0 to {len(self.files) - 1}")
 
+    def _place(self, entry: dict[str, Any]) -> Path | None:
+        """Where the picture of an entry is, which may name it otherwise than `names`; None: nowhere."""
+        name = entry["file"]
+        if name not in self._named:
+            picture = picture_of(self.folder, name)
+            self._named[name] = picture and picture.resolve()
+        return self._named[name]
+
     def _saved(self, number: int) -> dict[str, Any] | None:
-        return next((entry for entry in self._entries if entry["file"] == self.names[number]), None)
+        return next((entry for entry in self._entries if self._place(entry) == self._places[number]), None)
 
     def _group(self, number: int) -> str:
         """What a new label's group may be: the picture's folder, else that of the picture before."""
@@ -119,20 +124,22 @@ class LabelStore:
         if above != ".":
             return above
         before = self._saved(number - 1) if number else None
-        return str((before or {}).get("group") or "")
+        return (before and hand_of(self.path, "the label", before).group) or ""
 
     def _proposal(self, number: int) -> tuple[list, list]:
         with self._looking:  # one picture at a time
             if number not in self._proposals:
                 keypoints, confidence = self._predictor(self.files[number])
                 self._proposals[number] = (
-                    keypoints[0].numpy().round(1).tolist(),
-                    confidence[0].numpy().round(3).tolist(),
+                    keypoints[0].double().numpy().round(1).tolist(),
+                    confidence[0].double().numpy().round(3).tolist(),
                 )
             return self._proposals[number]
 
     def save(self, number: int, label: Any) -> int:
         """Writes a picture's label, at once and whole; returns how many pictures are labelled.
+
+        What the page does not edit stays in the entry as it stands: other keys, and the points that did not move.
 
         Args:
             number: of the picture.
@@ -144,13 +151,28 @@ class LabelStore:
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
-        entry = {"file": self.names[number], **_checked(label, width, height)}
-        check_entry(self.path, entry, "the label")
+        label = _checked(label, width, height)
+        check_entry(self.path, {"file": self.names[number], **label}, "the label")
         with self._writing_alone():
             old = self._saved(number)
+            entry = {"file": self.names[number], **label} if old is None else self._merged(old, label)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
         return self._count()
+
+    def _merged(self, old: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
+        """An entry with what a label changes in it; all else as it stands."""
+        was = hand_of(self.path, "the label", old)
+        points, side, group = old.get("keypoints", old.get("uv")), label.get("side"), label.get("group")
+        new, gone = {"keypoints": _merged_points(points, _shown(was.keypoints), label["keypoints"])}, ["uv"]
+        if side != was.side:
+            gone.append("side")
+            new |= {"side": side} if side else {}
+        if group != was.group:
+            keys = [key for key in GROUP_KEYS if key in old]
+            gone += keys[:1] if group else keys  # where there is no group, the next key would be taken for it
+            new |= {"group": group} if group else {}
+        return {key: value for key, value in old.items() if key not in gone} | new
 
     def remove(self, number: int) -> int:
         """Takes a picture's label away; returns how many pictures are labelled."""
@@ -161,29 +183,59 @@ class LabelStore:
                 self._write([each for each in self._entries if each is not old])
         return self._count()
 
+    def _done(self) -> set[Path | None]:
+        """The places of the pictures that have a label."""
+        return {self._place(entry) for entry in self._entries}
+
     def _count(self) -> int:
-        return len({entry["file"] for entry in self._entries} & set(self.names))
+        return len(self._done().intersection(self._places))
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         # In the order of the pictures; labels of pictures that are elsewhere stay at the end.
-        place = {name: number for number, name in enumerate(self.names)}
-        entries = sorted(entries, key=lambda entry: place.get(entry["file"], len(place)))
+        rank = {place: number for number, place in enumerate(self._places)}
+        entries = sorted(entries, key=lambda entry: rank.get(self._place(entry), len(rank)))
         lines = ",\n ".join(_line(entry) for entry in entries)
         try:
             with atomic_path(self.path) as temporary:
                 temporary.write_text(f"[{lines}]\n", encoding="utf-8")
+                seen = _state(temporary)  # before it has its name: who writes after that is noticed
         except OSError as error:
             raise OSError(
                 f"{self.path} can't be written ({error.strerror or error}): make room or give leave"
             ) from error
-        self._entries, self._seen = entries, self._state()
+        self._entries, self._seen = entries, seen
 
 
-def _labelled(point: list | None) -> list | None:
-    """x and y of a keypoint as it stands in the file; None where `labels.py` takes it for not labelled."""
-    if not point or (len(point) == 3 and not point[2]) or None in point[:2] or not np.isfinite(point[:2]).all():
-        return None
-    return point[:2]
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Number, size and time of a file, which change when somebody writes it; None where it is not there."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return None
+
+
+def _shown(keypoints: np.ndarray) -> list[list[float] | None]:
+    """Keypoints (21, 2) as the page has them: null where not labelled."""
+    return [point.tolist() if np.isfinite(point).all() else None for point in keypoints]
+
+
+def _rounded(point: list | None) -> list[float] | None:
+    return None if point is None else [round(float(value), 2) for value in point]
+
+
+def _merged_points(old: list, shown: list, new: list) -> list:
+    """Keypoints for an entry that has some: those that were not moved stay as they stand, with their visibility.
+
+    Args:
+        old: 21, as they stand in the entry.
+        shown: the same as the page had them.
+        new: what came from the page, rounded.
+    """
+    visible = [VISIBLE] if any(len(point or ()) == 3 for point in old) else []
+    return [
+        before if _rounded(was) == point else point and [*point, *visible]
+        for before, was, point in zip(old, shown, new, strict=True)
+    ]
 
 
 def _line(entry: dict[str, Any]) -> str:
@@ -219,7 +271,7 @@ def _checked(label: Any, width: int, height: int) -> dict[str, Any]:
             near = numbers and (np.abs(np.array(point) / reach - 0.5) <= 0.5 + FARTHEST).all()
             if not near:
                 raise ValueError(f"{name} is far off the picture of {width}×{height} px: {point}")
-        keypoints.append(None if point is None else [round(float(value), 2) for value in point])
+        keypoints.append(_rounded(point))
     side, group = label.get("side") or "", label.get("group") or ""
     if side not in ("", *SIDES) or not isinstance(group, str) or len(group) > LONGEST_GROUP:
         raise ValueError(f"side must be left, right or nothing, and group at most {LONGEST_GROUP} letters")

@@ -1,13 +1,12 @@
 """`handpose annotate`: label your own pictures on a page of this computer; a network proposes the points."""
 
 import argparse
-import threading
-import webbrowser
 from pathlib import Path
 
 from handpose_lib.annotate.server import AnnotationServer
 from handpose_lib.annotate.store import LabelStore
 from handpose_lib.commands.network import add_network_options
+from handpose_lib.commands.web import check_port, serve
 from handpose_lib.devices import pick_device
 from handpose_lib.fields import counted
 from handpose_lib.predict import HandPosePredictor
@@ -33,18 +32,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
-    if not 0 <= options.port <= 65535:
-        raise ValueError(f"--port is {options.port}, it must be from 0 to 65535")
+    check_port(options.port)
     predictor = HandPosePredictor.from_pretrained(options.weights, pick_device(options.device))
     store = LabelStore(options.folder, predictor)
     with AnnotationServer(store, options.port) as server:
-        print(
-            f"{server.address}\n{counted(len(store.files), 'picture')}; labels go to {store.path}; Ctrl-C ends it",
-            flush=True,
-        )
-        if not options.no_browser:
-            threading.Timer(0.3, webbrowser.open, (server.address,)).start()
+        count = counted(len(store.files), "picture")
+        said = f"{server.address}\n{count}; labels go to {store.path}; Ctrl-C ends it"
         try:
-            server.serve_forever()
+            serve(server, said, not options.no_browser)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"ended; the labels are in {store.path}") from None

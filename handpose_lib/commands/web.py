@@ -7,7 +7,7 @@ from pathlib import Path
 
 from handpose_lib.commands import weights_file
 from handpose_lib.web.place import BUILD, copy_source, page_folder, problem_of
-from handpose_lib.web.server import page_server
+from handpose_lib.web.server import LocalServer, page_server
 
 EXAMPLE = f"example: {BUILD}    once, then: handpose web"
 
@@ -33,18 +33,29 @@ def run(options: argparse.Namespace) -> None:
     for name in ("out", "weights", "runtime"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} goes with --build: run {BUILD} --{name} {getattr(options, name)}")
-    if not 0 <= options.port <= 65535:
-        raise ValueError(f"--port is {options.port}, it must be from 0 to 65535")
+    check_port(options.port)
     folder = page_folder()
     problem = problem_of(folder)
     if problem:
         raise ValueError(f"{problem}: run {BUILD} once (it needs npm, and pip install 'handpose-lib[export]')")
     copy_source(folder)
     with page_server(folder, options.port) as server:
-        print(f"{server.address} (Ctrl-C ends it; pictures and video stay on this computer)", flush=True)
-        if not options.no_browser:
-            threading.Timer(0.3, webbrowser.open, (server.address,)).start()
-        server.serve_forever()
+        said = f"{server.address} (Ctrl-C ends it; pictures and video stay on this computer)"
+        serve(server, said, not options.no_browser)
+
+
+def check_port(port: int) -> None:
+    """ValueError for a number that no port can have."""
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port is {port}, it must be from 0 to 65535")
+
+
+def serve(server: LocalServer, said: str, browser: bool) -> None:
+    """Prints what is said of a page, opens it in the browser where that is wanted, and serves it until Ctrl-C."""
+    print(said, flush=True)
+    if browser:
+        threading.Timer(0.3, webbrowser.open, (server.address,)).start()
+    server.serve_forever()
 
 
 def _build(folder: Path, runtime: Path | None, weights: Path | None) -> None:

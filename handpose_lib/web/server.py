@@ -1,9 +1,13 @@
-"""Serves the built page on this computer: right MIME types, and the headers that give the page its threads."""
+"""Serves pages on this computer: what its servers have in common, and the built page's own.
+
+The built page gets right MIME types, and the headers that give it its threads.
+"""
 
 import socketserver
 import sys
+from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +54,26 @@ class PageHandler(SimpleHTTPRequestHandler):
         """Quiet: one line per file would hide the address."""
 
 
-class PageServer(ThreadingHTTPServer):
-    """`serve_forever` until interrupted; `address` is what to open."""
+class LocalServer(ThreadingHTTPServer):
+    """For this computer only; `serve_forever` until interrupted, `address` is what to open.
+
+    Args:
+        port: 0 takes a free one.
+        handler: called for each request.
+
+    Raises:
+        OSError: the port is taken, or not allowed.
+    """
 
     daemon_threads = True
+
+    def __init__(self, port: int, handler: Callable[..., BaseHTTPRequestHandler]):
+        try:
+            super().__init__((HOST, port), handler)
+        except OSError as error:
+            raise OSError(
+                f"port {port} of {HOST} can't be used ({error.strerror}): choose another one with --port"
+            ) from error
 
     def server_bind(self) -> None:
         """As HTTPServer's own, which asks the name server for this host's name: that may take long, and isn't used."""
@@ -71,7 +91,7 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
 
-def page_server(folder: Path, port: int = 0, isolated: bool = True) -> PageServer:
+def page_server(folder: Path, port: int = 0, isolated: bool = True) -> LocalServer:
     """A server of the page in `folder`, on this computer only.
 
     Args:
@@ -83,9 +103,4 @@ def page_server(folder: Path, port: int = 0, isolated: bool = True) -> PageServe
         OSError: the port is taken, or not allowed.
     """
     handler = type("Handler", (PageHandler,), {"isolated": isolated})
-    try:
-        return PageServer((HOST, port), partial(handler, directory=str(folder)))
-    except OSError as error:
-        raise OSError(
-            f"port {port} of {HOST} can't be used ({error.strerror}): choose another one with --port"
-        ) from error
+    return LocalServer(port, partial(handler, directory=str(folder)))
