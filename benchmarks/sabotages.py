@@ -317,13 +317,8 @@ SABOTAGES = (
     ),
     Sabotage(
         "a resumed run loses the bones that it began with", "train",
-        "hand_over(state, model)", "hand_over({}, model)",
+        'state.get("bones", ())', "()",
         "test_chains.py::test_a_run_that_starts_from_weights_keeps_their_bones",
-    ),
-    Sabotage(
-        "fine-tuning forgets what a confidence means", "weights",
-        'FITTED = ("bones", "calibration")', 'FITTED = ("bones",)',
-        "test_cli.py::test_fine_tuning_that_was_stopped_goes_on",
     ),
     Sabotage(
         "a fine-tuning that goes on takes the settings of a preset", "commands/train",

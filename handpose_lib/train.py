@@ -29,7 +29,7 @@ from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings, learning_rate_at, sigma_at
 from handpose_lib.storage import check_target, is_remote, lock_for
 from handpose_lib.trusted import holds_weights
-from handpose_lib.weights import begin_with, fitted, hand_over, load_model, network_of
+from handpose_lib.weights import begin_with, load_model, network_of
 
 
 class Trainer:
@@ -284,7 +284,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
-            **fitted(self.model),
+            "bones": self.model.bones,
             "where": {name: getattr(self, name) for name in runs.WHERE},
         }
         runs.write_checkpoint(state, self.folder, keep_previous=self.remote)
@@ -305,8 +305,7 @@ class Trainer:
         for name in runs.WHERE:
             setattr(self, name, state["where"].get(name, getattr(self, name)))
         self.best = state.get("best")
-        for model in (self.model, self.average.module):
-            hand_over(state, model)
+        self.model.bones = self.average.module.bones = state.get("bones", ())
         if self.rank == 0:
             runs.restore_history(self.history, self.folder)
             if self.history and not holds_weights(self.folder / runs.BEST):
@@ -319,7 +318,7 @@ class Trainer:
         """Begin with the weights of an earlier run, see `weights.begin_with`; ValueError if another network's."""
         begin_with(self.model, weights, self.device)
         self.average.module.load_state_dict(self.model.state_dict())
-        hand_over(fitted(self.model), self.average.module)
+        self.average.module.bones = self.model.bones
         return self
 
 

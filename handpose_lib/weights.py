@@ -21,7 +21,6 @@ from handpose_lib.trusted import bones_in, built, check_kind, check_tensors, che
 from handpose_lib.unet import UNet2DHandPose
 
 HALF_HIGHEST = torch.finfo(torch.float16).max
-FITTED = ("bones", "calibration")  # to a network's hands and answers, beside its weights; () where not known
 LARGEST_WEIGHT = 1000.0  # of a calibration; fitted ones are below 20
 NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
 
@@ -34,17 +33,6 @@ def network_of(settings: TrainSettings) -> UNet2DHandPose | StackedUNet:
     model = StackedUNet(**shape, framing=settings.framing)
     model.heatmap_sigma = settings.sigma_end / model.stride
     return model
-
-
-def fitted(model: nn.Module) -> dict[str, tuple]:
-    """What was fitted to a network's answers on crops of its framing: see `FITTED`."""
-    return {name: getattr(model, name) for name in FITTED}
-
-
-def hand_over(values: Mapping[str, Any], model: nn.Module) -> None:
-    """Gives a network what `fitted` gives of another one; what is not there counts as not known."""
-    for name in FITTED:
-        setattr(model, name, values.get(name, ()))
 
 
 def save_model(model: nn.Module, path: str | Path, half: bool = False, **metadata: Any) -> None:
@@ -115,7 +103,9 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
 def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -> None:
     """Give a network the weights of an earlier run.
 
-    A `StackedUNet` also takes the encoder of a U-Net of the same width and depth, and nothing else of it.
+    A `StackedUNet` also takes the encoder of a U-Net of the same width and depth, and nothing else of it. What made
+    chances of the earlier run's confidence is left behind: as a network learns, the heights of its peaks change, and on
+    some pictures it would no longer take a hand for one. Its confidence is then the heights themselves.
 
     Args:
         model: the network, which is changed.
@@ -131,7 +121,7 @@ def begin_with(model: nn.Module, path: str | Path, device: torch.device | str) -
         model.start_from_unet(found)
     elif type(found) is type(model) and found.shape == model.shape:
         model.load_state_dict(found.state_dict())
-        hand_over(fitted(found) if found.framing == model.framing else {}, model)
+        model.bones = found.bones if found.framing == model.framing else ()
     else:
         theirs, ours = (f"{type(one).__name__} {one.shape}" for one in (found, model))
         raise ValueError(f"{path} holds a network of {theirs}, the settings ask for {ours}: make them the same")

@@ -141,7 +141,7 @@ def test_fine_tuning_that_was_stopped_goes_on(tiny_root: Path, tmp_path: Path, m
     main([*more, *place, "--resume"])
     found, theirs = (load_model(tmp_path / name / "best.safetensors")[0] for name in ("parts", "whole"))
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), theirs.parameters(), strict=True))
-    assert found.calibration == model.calibration and found.bones == model.bones
+    assert found.bones == model.bones and found.calibration == (), "heights of peaks change as a network learns"
 
 
 def test_rendered_hands_can_be_opened(tmp_path: Path):
