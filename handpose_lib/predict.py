@@ -68,7 +68,7 @@ class HandPosePredictor:
         device: where it runs; the model's own device when None.
         framing: how a closer look is cropped; the model's own when None.
         passes: how often it looks; each pass after the first takes a square around what the one before found. None:
-            three times, or once where the framing shows whole pictures.
+            three times, or once where the framing shows whole pictures. With a finder it looks twice at least.
         turned: look at the whole picture in its four quarter turns, and keep the turn that the network is surest of.
             None: where the framing crops.
         finder: a network for whole pictures in any turn, which takes over the first pass; the four turns are then only

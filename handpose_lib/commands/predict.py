@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Find and draw the hands; what can't be read is left out and said at the end."""
-    out = options.out.expanduser()
+    out = options.out
     files = files_of(options.files, out)
     pictures, videos = [f for f in files if not is_video(f)], [f for f in files if is_video(f)]
     if options.box and len(videos) != 1:
@@ -71,7 +71,7 @@ def _answer_videos(
     done = {}
     for file in videos:
         try:
-            name, done[file] = answer_video(file, tracker, options.out.expanduser(), options.film, options.box)
+            name, done[file] = answer_video(file, tracker, options.out, options.film, options.box)
         except (OSError, ValueError) as error:
             failures.append(sentence_of(error))
             continue
