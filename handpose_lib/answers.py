@@ -67,7 +67,7 @@ def _is_film(file: Path) -> bool:
 def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path) -> tuple[int, list[str]]:
     """Writes keypoints.json (px of each picture) and a drawing of each picture that can be read.
 
-    What is done is written in any case. Of a run that was stopped, it stands beside what an earlier run had found.
+    What is done is written in any case. Answers of earlier runs on other pictures stay in the file.
 
     Returns:
         How many pictures were answered, and what is wrong with the others.
@@ -81,15 +81,16 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
     _refuse_foreign(out / ANSWERS)
     remove_leftovers(out)
     plots.use_style()
+    earlier = _json_at(out / ANSWERS) or {}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*earlier, *map(str, files)]))}
     found: dict[str, dict] = {}
     failures: list[str] = []
     with stop_signal() as stopped:
         try:
             with insisting(stopped):
-                _answer(files, predictor, out, found, failures, stopped)
+                _answer(files, numbers, predictor, out, found, failures, stopped)
         finally:
-            if found:  # answers of an earlier run are not replaced by none
-                earlier = (_json_at(out / ANSWERS) or {}) if stopped else {}
+            if found:
                 with atomic_path(out / ANSWERS) as temporary:
                     temporary.write_text(json.dumps(earlier | found, indent=1))
     if stopped:
@@ -98,10 +99,13 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
 
 
 def _answer(
-    files: Sequence[Path], predictor: HandPosePredictor, out: Path, found: dict[str, dict], failures: list[str],
-    stopped: Sequence[int],
+    files: Sequence[Path], numbers: dict[str, int], predictor: HandPosePredictor, out: Path,
+    found: dict[str, dict], failures: list[str], stopped: Sequence[int],
 ) -> None:  # fmt: skip
-    """Adds the answers on files to `found`, and what is wrong with the others to `failures`; until it is `stopped`."""
+    """Adds the answers on files to `found`, and what is wrong with the others to `failures`; until it is `stopped`.
+
+    Drawings begin with the `numbers` of their pictures, so that those of one name do not replace each other.
+    """
     waiting: dict[Path, tuple[np.ndarray, tuple[float, float]]] = {}
     for number, file in enumerate(files, 1):
         if stopped:
@@ -113,7 +117,6 @@ def _answer(
         pixels = sum(picture.shape[0] * picture.shape[1] for picture, _ in waiting.values())
         if number < len(files) and len(waiting) < predictor.batch_size and pixels < MOST_PIXELS_AT_ONCE:
             continue
-        first = len(found)
         answers = predictor([picture for picture, _ in waiting.values()]) if waiting else ((), ())
         for (name, (_, factors)), keypoints, confidence in zip(waiting.items(), *answers, strict=True):
             own = (keypoints + 0.5) * torch.tensor(factors) - 0.5 if factors != (1.0, 1.0) else keypoints
@@ -122,7 +125,7 @@ def _answer(
             if stopped:
                 break
             try:
-                drawing = _free_drawing(out, f"{first + place:04d}_{_short(name.stem)}")
+                drawing = _free_drawing(out, f"{numbers[str(name)]:04d}_{_short(name.stem)}")
                 title = f"{name.name}, confidence {answers[1][place].mean():.2f}"
                 _draw(picture, answers[0][place], title, drawing)
             except OSError as error:

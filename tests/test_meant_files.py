@@ -129,11 +129,24 @@ def test_answers_do_not_replace_a_file_that_is_none(kind: str, tmp_path: Path, w
 
 
 @pytest.mark.parametrize("before", ["", "{}", json.dumps({"old.jpg": {"keypoints": HAND, "confidence": [0.5] * 21}})])
-def test_answers_replace_those_of_an_earlier_run(before: str, tmp_path: Path):
+def test_answers_replace_those_of_an_earlier_run_on_the_same_pictures(before: str, tmp_path: Path):
+    own = str(picture(tmp_path / "a.jpg"))
+    earlier = json.loads(before or "{}")
+    if earlier:
+        earlier = {own: earlier["old.jpg"]} | earlier
+        before = json.dumps(earlier)
     (tmp_path / "keypoints.json").write_text(before)
-    assert answers.answer_files([picture(tmp_path / "a.jpg")], Flat(), tmp_path) == (1, [])
+    assert answers.answer_files([Path(own)], Flat(), tmp_path) == (1, [])
     answer = {"keypoints": [[5.25, 5.25]] * 21, "confidence": [0.5] * 21}
-    assert json.loads((tmp_path / "keypoints.json").read_text()) == {str(tmp_path / "a.jpg"): answer}
+    assert json.loads((tmp_path / "keypoints.json").read_text()) == earlier | {own: answer}
+
+
+def test_one_picture_after_the_other_keeps_all_answers_and_drawings(tmp_path: Path):
+    for folder in ("x", "y", "x"):
+        assert answers.answer_files([picture(tmp_path / folder / "a.jpg")], Flat(), tmp_path / "out") == (1, [])
+    found = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert list(found) == [str(tmp_path / folder / "a.jpg") for folder in "xy"]
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == ["0000_a.png", "0001_a.png"]
 
 
 def test_answers_on_a_large_picture_are_in_its_own_pixels(tmp_path: Path, monkeypatch):
