@@ -17,7 +17,7 @@ The file's metadata has an entry `handpose`: how the square is to be cut, and th
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -89,19 +89,17 @@ def export_onnx(
     method: str = "local_peak",
     half: bool = False,
     eight_bit: bool = False,
-    facts: dict[str, Any] | None = None,
     graph: "onnx.ModelProto | None" = None,
 ) -> ExportReport:
     """Write a network as ONNX and compare the file with PyTorch at once, by ONNX Runtime on rendered crops.
 
     Args:
-        model: a network with a `framing`, such as `load_model` gives.
+        model: a network with a `framing`, such as `load_model` gives; it stays as it is.
         path: the file to write.
         method: how heatmaps become points, see `decode_heatmaps`.
         half: store the weights in 16 bits: half the size. They are computed with in 32, so the speed is the same.
         eight_bit: weights and activations of the convolutions in 8 bits: a quarter of the size, and faster where the
             processor multiplies bytes faster than floats.
-        facts: JSON values that go into the file's metadata, beside the framing and the names of the keypoints.
         graph: what `traced` made of this network, where several files are made of it: tracing takes longest.
 
     Returns:
@@ -118,15 +116,15 @@ def export_onnx(
         raise ValueError("half and eight_bit exclude each other: choose one")
     for name in ("onnx", "onnxscript", "onnxruntime"):
         needed(name)
-    look = Look(model, method).eval().cpu()
+    look = Look(deepcopy(model), method).eval().cpu()
     graph = copied(graph) if graph is not None else traced(look)
     if half:
         store_half(graph)
-        look = Look(_rounded(model), method).eval()
+        _round_convolutions(look)
     else:
         graph = needed("onnxscript.optimizer").optimize(graph)  # multiplies batch normalisation into the convolutions
     strip(graph)
-    describe(graph, look.framing.to_json() | {"method": method, "keypoints": KEYPOINT_NAMES} | (facts or {}))
+    describe(graph, look.framing.to_json() | {"method": method, "keypoints": KEYPOINT_NAMES})
     if eight_bit:
         graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     with atomic_path(path) as temporary:
@@ -179,13 +177,11 @@ def example_squares(framing: Framing, count: int, split: str) -> tuple[np.ndarra
     return np.stack(squares), torch.cat(truth)
 
 
-def _rounded(model: nn.Module) -> nn.Module:
-    """The network whose convolutions have weights of 16 bits, in 32."""
-    copy = deepcopy(model)
-    for weights in copy.parameters():
+def _round_convolutions(model: nn.Module) -> None:
+    """Round the weights of a network's convolutions to 16 bits; they stay in 32."""
+    for weights in model.parameters():
         if weights.ndim == 4:
             weights.data = weights.data.half().float()
-    return copy
 
 
 @torch.inference_mode()

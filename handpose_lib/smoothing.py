@@ -16,6 +16,8 @@ from handpose_lib.fields import as_numbers, is_number, is_positive
 MIN_CUTOFF = 2.5  # Hz
 BETA = 0.4  # Hz for each hand length per second
 SPEED_CUTOFF = 1.0  # Hz, the paper's
+FRAME_SECONDS = 1 / 30  # between two frames of which nobody says the time
+LONGEST_LAG = 0.3  # s, the largest delay that `lag` tries
 
 
 class OneEuro:
@@ -31,7 +33,7 @@ class OneEuro:
         speed_cutoff: Hz, of the filter that the speed itself goes through.
 
     Raises:
-        ValueError: a cutoff that is not above 0, a negative beta, or one without end.
+        ValueError: a cutoff that is not above 0, a negative beta, or one that is infinite.
 
     >>> filtered = OneEuro()
     >>> filtered(torch.zeros(21, 2), 0.0, 100.0).shape
@@ -131,13 +133,12 @@ def jitter(found: Tensor, truth: Tensor) -> float:
     return float((error[1:-1] - (error[:-2] + error[2:]) / 2).norm(dim=-1).mean())
 
 
-def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> float:
+def lag(found: Tensor, truth: Tensor, times: Tensor) -> float:
     """By how many seconds the answers trail behind: the delay of the truth that brings the two closest together.
 
     Args:
         found, truth: (T, K, 2) in px.
         times: (T,) s, evenly spaced.
-        longest: the largest delay to try, s.
 
     Raises:
         ValueError: shapes that differ, fewer than two frames, times that do not rise evenly.
@@ -152,7 +153,7 @@ def lag(found: Tensor, truth: Tensor, times: Tensor, longest: float = 0.3) -> fl
     ):
         raise ValueError("times must be (T,), one per frame, and rise by the same step from frame to frame")
     step = float(times[-1] - times[0]) / (len(times) - 1)
-    reach = min(round(longest / step), len(times) - 2)
+    reach = min(round(LONGEST_LAG / step), len(times) - 2)
     errors = []
     for delay in range(-reach, reach + 1):  # negative: ahead of the truth
         earlier, later = (truth, found) if delay >= 0 else (found, truth)

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from handpose_lib.fields import is_number, is_whole
-from handpose_lib.smoothing import OneEuro
+from handpose_lib.smoothing import FRAME_SECONDS, OneEuro
 
 LOST = 0.5  # mean confidence below which nothing was found: 97 of 100 hands lie above it, 1 of 200 other pictures does
-FRAME_SECONDS = 1 / 30  # between two frames of which nobody says the time
 SEARCH_EVERY = 10  # frames between two searches for a hand that is missing beside another
 MOST_HANDS = 20  # that may be followed: each costs a look per frame
 FARTHEST = 0.5  # lengths of the hand by which a look is moved on at most

@@ -20,6 +20,7 @@ import numpy as np
 from handpose_lib.fields import as_numbers, is_number, is_whole
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.reading import refuse_no_text, refuse_special
+from handpose_lib.smoothing import FRAME_SECONDS
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".mjpeg", ".ogv", ".3gp", ".wmv",
             ".flv", ".mts", ".m2ts")  # fmt: skip
@@ -30,7 +31,6 @@ SLOWEST, FASTEST = 1.0, 120.0  # frames per second of a film that is written
 RATES = (0.01, 1000)  # that may be asked for
 LONGEST = 60.0  # s for which a film shows a picture; recordings that were interrupted have gaps of hours
 MUCH = 1 << 20  # bytes; a disk with less room is full for a film
-FRAME_SECONDS = 1 / 30  # between frames whose stream gives no time
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints are told as one sentence, here
 

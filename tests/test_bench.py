@@ -6,11 +6,19 @@ import pytest
 import torch
 
 from handpose_lib import bench, conventional
+from handpose_lib.cli import main
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.loader import HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings
+
+
+def test_only_what_the_bench_takes_is_offered(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    shown = capsys.readouterr().out
+    assert "--root" in shown and "--share" not in shown
 
 
 def test_the_conventional_pipeline_gives_our_tensors(bundled_root: Path):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def test_weights_in_16_bits_answer_as_pytorch_does(stacked, stacked_graph, noise
     half = export.export_onnx(stacked, tmp_path / "half.onnx", graph=stacked_graph, half=True)
     assert half.size < whole.size
     assert max(whole.difference, half.difference) <= export.LARGEST_DIFFERENCE
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_network_that_is_exported_stays_as_it_is(stacked, stacked_graph, noise, tmp_path: Path, half: bool):
+    model = deepcopy(stacked).train()
+    export.export_onnx(model, tmp_path / "hands.onnx", graph=stacked_graph, half=half)
+    assert all(part.training for part in model.modules())
+    before, after = stacked.state_dict(), model.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in before.items())
 
 
 def test_the_width_of_the_networks_peaks_goes_into_its_decoding(stacked, stacked_graph, noise, tmp_path: Path):

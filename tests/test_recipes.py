@@ -10,11 +10,13 @@ import pytest
 import torch
 from trees import make_tree
 
+from handpose_lib.annotate.store import LabelStore
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.recipes import ablation, losses, seeds
 from handpose_lib.recipes.photographs import labelled_photographs, score
+from handpose_lib.recipes.tables import read_rows
 from handpose_lib.settings import PRESETS
 
 
@@ -49,8 +51,42 @@ def test_a_folder_without_labels_and_an_entry_without_keypoints_are_named(folder
     entries = json.loads((folder / "keypoints.json").read_text())
     entries[4]["uv"] = entries[4]["uv"][:20]
     (folder / "keypoints.json").write_text(json.dumps(entries))
-    with pytest.raises(ValueError, match=r"keypoints\.json, entry 4: uv must be 21 pairs"):
+    with pytest.raises(ValueError, match=r"keypoints\.json, entry 4 \(4\.png\): it has 20 keypoints, a hand has 21"):
         labelled_photographs(folder)
+
+
+def test_damaged_annotations_are_named(tmp_path: Path):
+    tree = make_tree(tmp_path / "tree", 7)
+    (tree / "training_K.json").write_text("[[[1, 2")
+    with pytest.raises(ValueError, match=r"training_K\.json breaks off or is damaged"):
+        labelled_photographs(tree)
+
+
+def test_what_annotate_writes_is_read_and_scored_where_it_is_labelled(folder: Path):
+    (folder / "keypoints.json").unlink()
+    store = LabelStore(folder, lambda file: pytest.fail("no proposal is needed"))
+    hand = np.stack((np.arange(21) * 4.0 + 10, np.arange(21) * 2.0 + 20), -1).tolist()  # the box's longer side: 80 px
+    for number in range(4):
+        points = [None if number == 1 and k < 14 else point for k, point in enumerate(hand)]
+        store.save(number, {"keypoints": points, "side": "left", "group": "anna" if number < 2 else ""})
+    store.save(4, {"keypoints": [hand[0], *[None] * 20], "side": "", "group": ""})
+    with pytest.warns(UserWarning, match=r"keypoints\.json: 1 of 5 hands have fewer than 2 labelled keypoints"):
+        photographs = labelled_photographs(folder)
+    assert [file.name for file in photographs.files] == ["0.png", "1.png", "2.png", "3.png"]
+    assert len(set(photographs.scenes)) == 3 and photographs.scenes[0] == photographs.scenes[1]
+    assert photographs.keypoints.isnan().all(-1).sum(1).tolist() == [0, 14, 0, 0]
+
+    def predictor(pictures):
+        found = torch.tensor(hand).repeat(4, 1, 1)
+        found[1, :14] += 1000  # where nobody labelled
+        found[1, 20, 1] += 4  # one of seven; the box of what is labelled is 24 px long: within 0.2, not within 0.1
+        return found, torch.ones(4, 21)
+
+    result = score(predictor, photographs)
+    assert result["images"] == 4 and result["pck_0.2_bbox"] == 1
+    assert result["pck_0.1_bbox"] == pytest.approx((3 + 6 / 7) / 4)  # each picture counts the same
+    assert result["epe"] == pytest.approx(4 / 7 / 4)
+    assert result["epe_px128"] == pytest.approx(4 / 7 / 4 * 128 / 200)
 
 
 def test_scores_are_those_of_known_errors(folder: Path):
@@ -81,7 +117,7 @@ def test_the_ablation_fills_its_table_once(tmp_path: Path, monkeypatch, folder: 
     out, short = tmp_path / "ablation.csv", {"epochs": 1, "batch_size": 4, "width": 4, "framing": Framing(32)}
     rows, photographs = ablation.ROWS[:2], labelled_photographs(folder)
     ablation.run(out, photographs, rows, seeds=(0,), hands=4, settings=short)
-    lines = ablation.read_rows(out)
+    lines = read_rows(out)
     assert [(line["row"], line["data"]) for line in lines] == [
         (row.name, data) for row in rows for data in ("rendered hands", "real hands")
     ]
@@ -124,13 +160,13 @@ def test_losses_are_recorded_once_and_equal_steps_are_seeds_apart(tmp_path: Path
     monkeypatch.setattr(losses, "LOSSES", {name: losses.LOSSES[name] for name in ("MSE", "MSE, map")})
     steps = {"by heart": (2,), "new hands": (2,)}
     losses.run(out, steps, seeds=(0,))
-    first = losses.read_rows(out)
+    first = read_rows(out)
     assert [(row["experiment"], row["loss"]) for row in first] == [
         ("by heart", "MSE"), ("by heart", "MSE, map"), ("new hands", "MSE"), ("new hands", "MSE, map"),
     ]  # fmt: skip
     assert [row["pck_0.2_bbox"] == "" for row in first] == [True, True, False, False]
     losses.run(out, steps, seeds=(0, 1))
-    both = losses.read_rows(out)
+    both = read_rows(out)
     assert both[:4] == first and [row["seed"] for row in both] == ["0"] * 4 + ["1"] * 4
     assert {row["median_peak"] for row in both[:4]}.isdisjoint({""}) and both[0] != both[4] | {"seed": "0"}
     assert list(losses.recorded_losses().columns) == list(both[0]), "the record is not what the command writes today"

@@ -79,7 +79,7 @@ def test_jitter_and_lag_of_known_answers():
 
 
 def test_what_makes_no_sense_is_refused():
-    for arguments in ((0, 1, 1), (1, -1, 1), (1, 1, 0)):
+    for arguments in ((0, 1, 1), (1, -1, 1), (1, 1, 0), (math.inf, 1, 1), (1, math.inf, 1)):
         with pytest.raises(ValueError, match="cutoffs must be above 0"):
             OneEuro(*arguments)
     smooth = OneEuro()

@@ -1,6 +1,8 @@
 """Rendered hands as a stream: chunks, batches, the workers, and training on them."""
 
 import dataclasses
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,9 +37,9 @@ def dots(hands: int = 12, empty: int = 4, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def filled(tmp_path):
-    """A folder of chunks: those that are held out, and four to train on."""
+    """A folder of chunks of seed 0: those that are held out, and four to train on."""
     for number in range(stream.HELD_OUT + 4):
-        np.save(tmp_path / f"{number:06d}.npy", dots(seed=number))
+        np.save(tmp_path / f"{stream.chunk_prefix(0)}{number:06d}.npy", dots(seed=number))
     return tmp_path
 
 
@@ -71,7 +73,8 @@ def test_batches_hold_what_the_folder_held_but_for_the_held_out(filled):
     assert torch.allclose(images[:3], torch.tensor((200 / 255 - 0.5) / 0.25), atol=1e-4)  # backdrops, as they are
     rows, columns = keypoints[3:, :, 1].round().long(), keypoints[3:, :, 0].round().long()
     assert (images[3:, 0][torch.arange(13)[:, None], rows, columns] > 1.9).all()  # white where the keypoints are
-    assert sorted(path.name for path in filled.iterdir()) == stream.waiting(filled)  # a folder of one's own stays
+    kept = stream.waiting(filled, hands.prefix)
+    assert sorted(path.name for path in filled.iterdir()) == kept  # a folder of one's own stays
 
 
 def test_crops_show_the_hand_where_its_keypoints_are(filled):
@@ -93,11 +96,45 @@ def test_new_pictures_take_the_place_of_the_oldest(filled):
     assert {tuple(points.flatten().tolist()) for points in newest} <= there
 
 
+def test_a_folder_that_is_kept_gives_only_the_hands_that_were_asked_for(filled, monkeypatch):
+    def found(**options) -> int:
+        with HandStream(100, workers=0, folder=filled, **options) as hands:
+            return hands.take_in(100)
+
+    np.save(filled / f"{stream.chunk_prefix(10)}000000.npy", dots())
+    assert found(seed=0) == stream.HELD_OUT + 4
+    assert found(seed=1) == found(seed=0, hands=2) == 0
+    for name in ("GENERATOR", "PICTURES_OF_A_HAND", "BACKDROPS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, name, 99)
+            assert found(seed=0) == 0, name
+
+
+def test_a_worker_renders_the_hands_of_its_seed_beside_those_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "BACKDROPS", 1)
+    parents = iter((1, 1, 2))  # it ends after its first chunk
+    monkeypatch.setattr(stream.os, "getppid", lambda: next(parents))
+    np.save(tmp_path / f"{stream.chunk_prefix(0, 1)}000000.npy", dots(1, 1))
+    stream._work(tmp_path, 1, 9, 1, 0, 1)
+    (name,) = stream.waiting(tmp_path, stream.chunk_prefix(1, 1))
+    assert np.array_equal(np.load(tmp_path / name), stream.render_chunk(0, 1, hands=1))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_chunk_that_breaks_off_is_named(filled):
+    path = filled / stream.waiting(filled, stream.chunk_prefix(0))[0]
+    said = rf"{re.escape(path.name)} is damaged .*: delete it"
+    for content in (path.read_bytes()[:5000], b""):
+        path.write_bytes(content)
+        with HandStream(100, workers=0, folder=filled) as hands, pytest.raises(ValueError, match=said):
+            hands.take_in()
+
+
 def test_workers_render_until_nobody_wants_their_hands(tmp_path):
     code = (
         "from handpose_lib.recipes import stream\n"
         f"with stream.HandStream(100, workers=1, folder={str(tmp_path)!r}, hands=1) as hands:\n"
-        "    while not stream.waiting(hands.folder): pass\n"
+        "    while not stream.waiting(hands.folder, hands.prefix): pass\n"
         "    print(hands._workers[0].pid, flush=True)\n"
         "    import os; os._exit(0)\n"  # as if killed: the worker is not told
     )
@@ -108,7 +145,7 @@ def test_workers_render_until_nobody_wants_their_hands(tmp_path):
             break
         time.sleep(0.1)
     assert not is_alive(pid)
-    chunk = np.load(tmp_path / stream.waiting(tmp_path)[0])
+    chunk = np.load(tmp_path / stream.waiting(tmp_path, stream.chunk_prefix(0, 1))[0])
     assert len(stream.unpacked(chunk)[1]) == stream.PICTURES_OF_A_HAND
 
 
@@ -184,7 +221,7 @@ def test_the_recipe_ends_with_weights_that_load_and_a_history(filled, tmp_path_f
     monkeypatch.setattr(pretrained, "FIRST", 24)
     monkeypatch.setattr(pretrained, "MOST", 100)
     monkeypatch.setattr(pretrained, "VALIDATION", 8)
-    found = pretrained.train(0.05, torch.device("cpu"), 0, batch_size=8, folder=filled)
+    found = pretrained.train(0.05, torch.device("cpu"), 0, pretrained.settings_for(8), filled, seed=0)
     (project / "data" / "weights").mkdir(parents=True)
     (project / "figures").mkdir()
     pretrained.export(*found, project)
@@ -208,7 +245,8 @@ def test_the_recipe_goes_on_from_weights_and_leaves_the_finder(filled, tmp_path_
     monkeypatch.setattr(pretrained, "FIRST", 24)
     monkeypatch.setattr(pretrained, "MOST", 100)
     monkeypatch.setattr(pretrained, "VALIDATION", 8)
-    found = pretrained.train(0.02, torch.device("cpu"), 0, batch_size=4, folder=filled, start=bundled_weights())
+    settings = pretrained.settings_for(4, bundled_weights())
+    found = pretrained.train(0.02, torch.device("cpu"), 0, settings, filled, bundled_weights(), seed=0)
     assert set(found[0]) == {"handpose"} and found[1][-1]["step"] >= 2
     before = load_model(bundled_weights())[0].state_dict()
     after = found[0]["handpose"].average.state_dict()
@@ -218,6 +256,33 @@ def test_the_recipe_goes_on_from_weights_and_leaves_the_finder(filled, tmp_path_
     pretrained.export(*found, project)
     assert len(load_model(project / "data" / "weights" / "handpose.safetensors")[0].bones) == 20
     assert (project / "data" / "weights" / "finder.safetensors").read_bytes() == finder
+
+
+def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
+    (tmp_path / "figures").mkdir()
+    used = []
+    monkeypatch.setattr(pretrained, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(pretrained, "train", lambda *given: used.append(given[3]) or ())
+    monkeypatch.setattr(pretrained, "export", lambda *given: None)
+    monkeypatch.setattr(pretrained.HandPosePredictor, "from_pretrained", lambda **options: None)
+    row = {"data": "none", "pck_0.2_bbox": 0.5, "epe": 1.0, "unit": "px"}
+    monkeypatch.setattr(pretrained, "score_rendered", lambda predictor: row)
+    monkeypatch.setattr(pretrained, "write_per_keypoint", lambda *given: None)
+
+    def recorded(*arguments: str) -> dict:
+        monkeypatch.setattr(sys, "argv", ["pretrained", *arguments])
+        pretrained.main()
+        report = json.loads((tmp_path / "figures" / "weights.json").read_text())
+        return {name: (each["learning_rate"], each["batch_size"]) for name, each in report["settings"].items()}
+
+    rates = {"handpose": pretrained.NETWORK, "handpose, last": pretrained.LAST, "finder": pretrained.FINDER}
+    whole = recorded("--batch-size", "8")
+    assert whole == {name: (each.learning_rate, 8) for name, each in rates.items()}
+    assert whole == {name: (each.learning_rate, each.batch_size) for name, each in used[0].items()}
+    again = recorded("--batch-size", "4", "--start-from", "bundled")
+    assert again["handpose"] == (pretrained.AGAIN.learning_rate, 4) == (used[1]["handpose"].learning_rate, 4)
+    assert "finder" not in used[1] and again["finder"] == whole["finder"]  # which was not trained
+    assert recorded("--score") == again and len(used) == 2
 
 
 def test_the_last_stage_disturbs_less_than_the_first():

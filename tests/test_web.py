@@ -1,7 +1,10 @@
 """`handpose web`: how the page is put together and served; what it does in a browser is tested in test_web_page.py."""
 
+import gzip
 import io
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,12 +13,14 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from handpose_lib import track
 from handpose_lib.cli import main
 from handpose_lib.commands import web
 from handpose_lib.web import place, runtime
@@ -189,6 +194,19 @@ def test_another_package_than_the_pinned_one_is_refused(tmp_path: Path):
             runtime.write_runtime(tmp_path / str(number), package)
 
 
+def test_a_package_that_breaks_off_or_is_damaged_is_refused_in_one_line(tmp_path: Path, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed: it is in the extra `export`")
+    whole = packed(tmp_path / "whole.tgz", {f"package/dist/{name}": os.urandom(100_000) for name in runtime.FILES})
+    tar, press = gzip.decompress(whole.read_bytes()), zlib.compressobj(wbits=31)
+    begin = press.compress(tar[:50_000]) + press.flush(zlib.Z_FULL_FLUSH)
+    # The second goes on with a block of a kind that there is not.
+    for name, content in {"cut.tgz": begin, "damaged.tgz": begin + b"\x07"}.items():
+        (tmp_path / name).write_bytes(content)
+        arguments = ["web", "--build", "--out", str(tmp_path / "page"), "--runtime", str(tmp_path / name)]
+        assert f"{name} is not the npm package" in error_of(arguments, capsys)
+    assert not (tmp_path / "page").exists()
+
+
 def test_where_npm_is_absent_one_sentence_says_what_to_do(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HANDPOSE_CACHE", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda name: None)
@@ -222,3 +240,8 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path, capsys):
     assert "holds other files" in error_of(["web", "--build", "--out", str(tmp_path)], capsys)
     assert "is a file" in error_of(["web", "--build", "--out", str(tmp_path / "mine.txt")], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_page_moves_a_look_on_as_far_as_python_does():
+    script = (ROOT / "web" / "tracker.js").read_text(encoding="utf-8")
+    assert re.findall(r"^const FARTHEST = ([\d.]+);", script, re.MULTILINE) == [str(track.FARTHEST)]

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -503,20 +504,46 @@ def test_what_is_no_picture_gets_a_message(visit: Visit, name: str, kind: str, m
     assert "bad" in visit.page.get_attribute("#message", "class")
 
 
+def test_a_large_picture_is_shrunk_and_its_memory_is_given_back(visit: Visit):
+    script = """
+      const { readPicture } = await import("./media.js");
+      const closed = [];
+      const close = ImageBitmap.prototype.close;
+      ImageBitmap.prototype.close = function () { closed.push([this.width, this.height]); close.call(this); };
+      const canvas = new OffscreenCanvas(60, 40);
+      canvas.getContext("2d").fillRect(0, 0, 60, 40);
+      const blob = await canvas.convertToBlob();
+      const sizes = [];
+      for (const longest of [60, 30]) {
+        const bitmap = await readPicture(blob, longest);
+        sizes.push([bitmap.width, bitmap.height]);
+      }
+      ImageBitmap.prototype.close = close;
+      return { sizes, closed };
+    """
+    assert run_module(visit, script, None) == {"sizes": [[60, 40], [30, 20]], "closed": [[60, 40]]}
+
+
 # --- video and camera -------------------------------------------------------------------------------------------------
 
 
-def test_a_video_is_followed_and_can_be_paused(visit: Visit, film, tmp_path: Path):
-    path, frames = tmp_path / "film.webm", film[1]
+@pytest.fixture
+def video(film, tmp_path: Path) -> Path:
+    """Fifteen frames of a rendered hand, 10 per second."""
+    path = tmp_path / "film.webm"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 10, CAMERA)
     if not writer.isOpened():
         pytest.skip("this OpenCV can't write VP8")
-    for frame in frames[:15]:
+    for frame in film[1][:15]:
         writer.write(frame[..., ::-1].copy())
     writer.release()
+    return path
+
+
+def test_a_video_is_followed_and_can_be_paused(visit: Visit, video: Path):
     visit.page.evaluate("window.answers.length = 0")
     visit.page.evaluate("document.getElementById('player-video').defaultPlaybackRate = 0.1")  # for slow machines
-    visit.page.set_input_files("#video-file", path)
+    visit.page.set_input_files("#video-file", video)
     answers = visit.answers(3)
     assert {a["kind"] for a in answers} == {"frame"} and answers[0]["searched"] and not answers[1]["searched"]
     assert visit.page.is_visible("#speed") and "frames/s" in visit.page.inner_text("#speed")
@@ -526,6 +553,19 @@ def test_a_video_is_followed_and_can_be_paused(visit: Visit, film, tmp_path: Pat
         visit.page.keyboard.press(" ")
         visit.until(f"document.getElementById('player-video').paused === {str(paused).lower()}")
         visit.until(f"document.getElementById('pause').textContent === '{'Play' if paused else 'Pause'}'")
+
+
+def test_a_video_that_breaks_after_its_start_gets_a_message(visit: Visit, video: Path):
+    content = bytearray(video.read_bytes())
+    size = rb"(?:[\x80-\xff]|[\x40-\x7f].|[\x20-\x3f]..|[\x10-\x1f]...)"
+    frames = list(re.finditer(rb"\xa3" + size + rb"\x81..[\x00\x80]", content, re.DOTALL))  # where each one's head ends
+    assert len(frames) >= 15
+    for frame in frames[-4:]:
+        content[frame.end() : frame.end() + 20] = 20 * b"\xff"
+    video.write_bytes(content)
+    visit.page.set_input_files("#video-file", video)
+    assert visit.message("film.webm can't be played any further").endswith(".")
+    assert "bad" in visit.page.get_attribute("#message", "class") and not visit.page.is_visible("#player")
 
 
 def test_a_camera_is_followed(visit: Visit, film):

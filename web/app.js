@@ -2,7 +2,7 @@
 
 import { drawFrame, drawView, fit, makeConfidenceTable } from "./draw.js";
 import { mean } from "./geometry.js";
-import { limited, nextFrame, openCamera, start } from "./media.js";
+import { limited, nextFrame, openCamera, readPicture, start } from "./media.js";
 
 const LONGEST_PICTURE = 4096; // px; a phone's photograph fits
 const BESIDE = 200; // ms between two changes of what stands beside a video: nobody reads numbers faster
@@ -14,7 +14,7 @@ const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "modu
 const shown = { bitmap: null, seen: null, heatmaps: false, mirror: false };
 let facts = null;
 let showConfidence = () => {};
-let source = null; // {kind: "picture" | "video" | "camera", stream}
+let source = null; // {kind: "picture" | "video" | "camera", stream, broken: what to do when it breaks off}
 let asked = 0; // number of the last frame that went to the worker
 let waiting = null; // {id, resolve} of the frame that the worker has
 let beside = 0; // when that changed last
@@ -119,10 +119,18 @@ function stop() {
   video.srcObject = null;
   source = null;
   waiting?.resolve(null);
+  waiting = null;
   worker.postMessage({ type: "reset" });
   $("player").hidden = true;
   press("camera", false);
   answered = [];
+}
+
+/** Ends a source that failed, and says why. */
+function fail(mine, message) {
+  if (source !== mine) return;
+  stop();
+  say(message, true);
 }
 
 async function openFile(file) {
@@ -135,16 +143,15 @@ async function openFile(file) {
 async function openPicture(blob, name) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+    bitmap = await readPicture(blob, LONGEST_PICTURE);
   } catch {
     say(`${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`, true);
     return;
   }
-  const size = limited(bitmap.width, bitmap.height, LONGEST_PICTURE);
   stop();
   source = { kind: "picture" };
   setMirror(false);
-  await lookAtPicture(size.resizeWidth ? await createImageBitmap(bitmap, size) : bitmap, name);
+  await lookAtPicture(bitmap, name);
 }
 
 async function lookAtPicture(bitmap, name = "") {
@@ -159,18 +166,17 @@ async function lookAtPicture(bitmap, name = "") {
 async function openVideo(file) {
   stop();
   const mine = { kind: "video" };
+  mine.broken = () => fail(mine, `${file.name} can't be played any further: it is damaged from here on.`);
   source = mine;
   video.src = URL.createObjectURL(file);
   try {
     await start(video, file.name);
   } catch (error) {
-    if (source === mine) {
-      stop();
-      say(error.message, true);
-    }
+    fail(mine, error.message);
     return;
   }
   if (source !== mine) return;
+  video.onerror = mine.broken;
   setMirror(false);
   $("player").hidden = false;
   say("");
@@ -183,6 +189,7 @@ async function toggleCamera() {
   say(wasOn ? "Camera off." : "Waiting for the camera …");
   if (wasOn) return;
   const mine = { kind: "camera" };
+  mine.broken = () => fail(mine, "The camera is gone: connect it, then press Camera again.");
   source = mine;
   try {
     const stream = await openCamera();
@@ -191,25 +198,19 @@ async function toggleCamera() {
       return;
     }
     mine.stream = stream;
-    stream.getVideoTracks()[0].onended = () => cameraGone(mine);
+    stream.getVideoTracks()[0].onended = mine.broken;
     video.srcObject = stream;
     await start(video, "The camera's picture");
   } catch (error) {
-    if (source !== mine) return;
-    stop();
-    say(error.message, true);
+    fail(mine, error.message);
     return;
   }
+  if (source !== mine) return;
+  video.onerror = mine.broken;
   press("camera", true);
   setMirror(true); // as people expect to see themselves
   say("Hold one hand up to the camera.");
   await run(mine);
-}
-
-function cameraGone(mine) {
-  if (source !== mine) return;
-  stop();
-  say("The camera is gone: connect it, then press Camera again.", true);
 }
 
 /** Hands frame after frame to the worker, always the newest one, until another source is chosen. */
@@ -220,7 +221,12 @@ async function run(mine) {
     if (source !== mine) return;
     if (seconds < last) worker.postMessage({ type: "reset" });
     last = seconds;
-    const bitmap = await createImageBitmap(video, limited(video.videoWidth, video.videoHeight, LONGEST_FRAME));
+    let bitmap;
+    try {
+      bitmap = await createImageBitmap(video, limited(video.videoWidth, video.videoHeight, LONGEST_FRAME));
+    } catch {
+      return mine.broken();
+    }
     if (source !== mine) return bitmap.close();
     const answer = await ask({ type: "frame", seconds }, bitmap);
     if (source !== mine) return;

@@ -38,7 +38,7 @@ export function cut(picture, map, size) {
   return sample(pixels, step, width, height, fromSquare, size);
 }
 
-/** First and last-but-one pixel that lie between the smallest and the largest value, with a margin, on the picture. */
+/** The picture's first pixel, and one past the last, between the smallest and the largest value, with a margin. */
 function span(values, limit) {
   const first = Math.min(Math.max(Math.floor(Math.min(...values)) - 2, 0), limit - 1);
   const end = Math.min(Math.max(Math.ceil(Math.max(...values)) + 3, first + 1), limit);

@@ -7,6 +7,18 @@ export function limited(width, height, longest) {
   return { resizeWidth: Math.round(width * factor), resizeHeight: Math.round(height * factor), resizeQuality: "high" };
 }
 
+/** A picture file's bitmap, of at most `longest` px a side. */
+export async function readPicture(blob, longest) {
+  const whole = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  const size = limited(whole.width, whole.height, longest);
+  if (!size.resizeWidth) return whole;
+  try {
+    return await createImageBitmap(whole, size);
+  } finally {
+    whole.close(); // 4 bytes per pixel, kept for as long as nobody closes it
+  }
+}
+
 /** Waits for a frame of a playing <video> that was not there before, and says when it belongs, in seconds. */
 export function nextFrame(video, live) {
   const time = (now, media) => (live ? now / 1000 : media);

@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 
 from handpose_lib import bench
-from handpose_lib.commands.evaluate import add_root
 from handpose_lib.datasets import find_data
 from handpose_lib.storage import check_target
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `handpose bench`."""
-    add_root(parser)
+    parser.add_argument("--root", type=Path, help="data set in FreiHAND's layout (default: the bundled sample)")
     parser.add_argument("--json", type=Path, required=True, help="the file to write")
     parser.add_argument("--cpu-only", action="store_true", help="leave the GPU out")
 
@@ -21,8 +20,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure and write the report."""
     check_target(options.json)  # measuring takes minutes
-    if options.share:
-        raise ValueError("--share is for pictures with 2D labels, and the bench needs a data set in FreiHAND's layout")
     devices = [torch.device("cpu")]
     if torch.cuda.is_available() and not options.cpu_only:
         devices.insert(0, torch.device("cuda"))

@@ -8,7 +8,6 @@ in the file already are not run again. Explained in `notebooks/09_synthetic_to_r
 """
 
 import argparse
-import csv
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,9 +18,10 @@ from handpose_lib.evaluate import evaluate
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.recipes.photographs import LabelledPhotographs, labelled_photographs, score
+from handpose_lib.recipes.tables import read_rows, write_rows
 from handpose_lib.runs import read_history
 from handpose_lib.settings import PRESETS, TrainSettings
-from handpose_lib.storage import atomic_path, runs_folder, work_folder
+from handpose_lib.storage import runs_folder, work_folder
 from handpose_lib.synthhand import sample_root, write_dataset
 from handpose_lib.train import Trainer
 
@@ -37,7 +37,7 @@ class Row:
     colour_jitter: bool = True
 
     def settings(self, seed: int) -> TrainSettings:
-        """Small and short, but otherwise as the bundled weights were trained."""
+        """The preset `weights`, with a smaller network on smaller images; the bundled weights come from `stacked`."""
         base = PRESETS["weights"]
         augmentation = base.augmentation
         if not self.colour_jitter:
@@ -68,10 +68,7 @@ def run(out: Path, photographs: LabelledPhotographs | None, rows: Sequence[Row] 
             started = time.perf_counter()
             wanted = replace(row.settings(seed), **(settings or {}))
             done += _one(row, wanted, hands, photographs)
-            with atomic_path(out) as temporary, open(temporary, "w", newline="") as file:
-                writer = csv.DictWriter(file, done[0].keys())
-                writer.writeheader()
-                writer.writerows(done)
+            write_rows(done, out)
             print(f"{row.name}, seed {seed}: {done[-2:]}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -97,14 +94,6 @@ def _one(
         | {name: f"{summary[name]:.4f}" for name in ("pck_0.2_bbox", "epe_px128")}
         for data, (images, summary) in results.items()
     ]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `run` wrote; none where it is not there yet."""
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ on others. Runs that are in the file already are not done again. Explained in `n
 """
 
 import argparse
-import csv
 import itertools
 import time
 from collections.abc import Sequence
@@ -26,13 +25,14 @@ from handpose_lib.augment import (
     keyed_uniform,
     normalize,
 )
-from handpose_lib.framing import on_image, resize_matrix, warp_images, warp_keypoints
+from handpose_lib.framing import on_image, warp_images, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
-from handpose_lib.loader import FULL_SIZE, decoded_images
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.metrics import pck
-from handpose_lib.storage import atomic_path, bundled_file
+from handpose_lib.recipes.losses import small_hands
+from handpose_lib.recipes.tables import read_rows, write_rows
+from handpose_lib.storage import bundled_file
 from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose, evaluating
 
@@ -94,15 +94,10 @@ def score(network: UNet2DHandPose, images: Tensor, keypoints: Tensor) -> float:
     return pck(found, keypoints, 0.2, "bbox", on_image(keypoints, images.shape[-2:])).nanmean().item()
 
 
-def small_hands(dataset: FreiHAND) -> tuple[Tensor, Tensor]:
-    """All hands of a data set: images (N, 3, SIDE, SIDE) in [0, 1], keypoints (N, 21, 2) in their pixels."""
-    images = decoded_images(dataset, SIDE, progress=False).float() / 255
-    return images, warp_keypoints(torch.from_numpy(dataset.keypoints), resize_matrix(FULL_SIZE, (SIDE, SIDE)))
-
-
 def run(out: Path, steps: Sequence[int] = STEPS, seeds: Sequence[int] = SEEDS) -> None:
     """Fill the CSV `out` with the runs that it lacks."""
-    images, keypoints = small_hands(FreiHAND(sample_root(), "train", versions="gs"))
+    dataset = FreiHAND(sample_root(), "train", versions="gs")
+    images, keypoints = small_hands(dataset, len(dataset), SIDE)
     known, unseen = (images[:TRAINED], keypoints[:TRAINED]), (images[TRAINED:], keypoints[TRAINED:])
     done = read_rows(out)
     for seed, count, arm in itertools.product(seeds, steps, ARMS):
@@ -113,19 +108,8 @@ def run(out: Path, steps: Sequence[int] = STEPS, seeds: Sequence[int] = SEEDS) -
         network = learn(*known, ARMS[arm], count, seed)
         scores = {name: f"{score(network, *part):.4f}" for name, part in (("trained", known), ("unseen", unseen))}
         done.append(row | {f"pck_0.2_bbox_{name}": value for name, value in scores.items()})
-        with atomic_path(out) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, done[0].keys())
-            writer.writeheader()
-            writer.writerows(done)
+        write_rows(done, out)
         print(*done[-1].values(), f"{time.perf_counter() - started:.0f} s", flush=True)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `run` wrote; none where it is not there yet."""
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def recorded_runs() -> pd.DataFrame:

@@ -9,7 +9,6 @@ the loss and the seed differ. Runs that are in the file already are not done aga
 """
 
 import argparse
-import csv
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,8 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.metrics import pck
-from handpose_lib.storage import atomic_path, bundled_file
+from handpose_lib.recipes.tables import read_rows, write_rows
+from handpose_lib.storage import bundled_file
 from handpose_lib.synthhand import sample_root
 from handpose_lib.unet import UNet2DHandPose
 
@@ -76,7 +76,7 @@ def learn(
 def run(out: Path, steps: Mapping[str, Sequence[int]] = STEPS, seeds: Sequence[int] = SEEDS) -> None:
     """Fill the CSV `out` with the runs that it lacks."""
     dataset = FreiHAND(sample_root(), "train", versions="gs")
-    images, keypoints = small_hands(dataset, TRAINED + UNSEEN)
+    images, keypoints = small_hands(dataset, TRAINED + UNSEEN, SIDE)
     parts = normalize(images), render_heatmaps(keypoints, (SIDE, SIDE), SIGMA), on_image(keypoints, (SIDE, SIDE))
     done = read_rows(out)
     for seed, experiment in itertools.product(seeds, steps):
@@ -115,33 +115,17 @@ def on_unseen(network: UNet2DHandPose, inputs: Tensor, keypoints: Tensor) -> tup
     return maps, f"{pck(found, keypoints, 0.2, 'bbox', on_image(keypoints, (SIDE, SIDE))).nanmean():.4f}"
 
 
-def small_hands(dataset: FreiHAND, count: int) -> tuple[Tensor, Tensor]:
-    """The first hands of a data set: images (count, 3, SIDE, SIDE) in [0, 1], keypoints (count, 21, 2) in their px."""
+def small_hands(dataset: FreiHAND, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """The first hands of a data set: images (count, 3, size, size) in [0, 1], keypoints (count, 21, 2) in their px."""
     images = torch.stack([torch.as_tensor(dataset.read(row)) for row in range(count)])
-    shrink = resize_matrix(images.shape[-2:], (SIDE, SIDE))
-    images = interpolate(images.float() / 255, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    shrink = resize_matrix(images.shape[-2:], (size, size))
+    images = interpolate(images.float() / 255, size=(size, size), mode="bilinear", antialias=True)
     return images, warp_keypoints(torch.from_numpy(dataset.keypoints[:count]), shrink)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `run` wrote; none where it is not there yet."""
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def recorded_losses() -> pd.DataFrame:
     """What `run` wrote, from the checkout or the installed package; FileNotFoundError where it is in neither."""
     return pd.read_csv(bundled_file("figures/losses.csv"))
-
-
-def write_rows(rows: list[dict[str, str]], path: Path) -> None:
-    """Write the table, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
 from handpose_lib.recipes.streamed import Learner, Reporter, train_networks
 from handpose_lib.runs import write_history
-from handpose_lib.settings import PRESETS
+from handpose_lib.settings import PRESETS, TrainSettings
 from handpose_lib.storage import atomic_path, checkout_root
 from handpose_lib.synthhand import sample_root
 from handpose_lib.weights import load_model, save_model
@@ -59,18 +59,25 @@ LAST_SHARE = 0.1
 # Where the network has learned before.
 AGAIN = replace(NETWORK, learning_rate=1e-3, sigma_start=NETWORK.sigma_end)
 SEED = 2026  # of the hands of the bundled weights
-SETTINGS = {"handpose": NETWORK, "handpose, last": LAST, "finder": FINDER}
 EMPTY = {"handpose": 1 / 64, "finder": 0.08}  # shares of the pictures that show no hand
 FIRST = 4_000  # pictures that must have come before the training begins
 MOST = 400_000  # pictures that are kept: 31 GB on the device
 VALIDATION = 1_500  # held-out pictures that the confidence is fitted on
 
 
+def settings_for(batch_size: int = NETWORK.batch_size, start: Path | None = None) -> dict[str, TrainSettings]:
+    """How each network is trained, by name; from weights that are there, the network alone."""
+    settings = {"handpose": NETWORK, "handpose, last": LAST, "finder": FINDER}
+    if start is not None:
+        settings = {"handpose": AGAIN, "handpose, last": LAST}
+    return {name: replace(each, batch_size=batch_size) for name, each in settings.items()}
+
+
 def train(
     minutes: float,
     device: torch.device,
     workers: int,
-    batch_size: int = NETWORK.batch_size,
+    settings: dict[str, TrainSettings],
     folder: Path | None = None,
     start: Path | None = None,
     seed: int = SEED,
@@ -82,7 +89,7 @@ def train(
     Args:
         minutes: of training, to which the first hands' rendering and the scoring come.
         workers: processes that render.
-        batch_size: samples of a step of either network.
+        settings: what `settings_for` says; where they have no finder, none is trained.
         folder: where rendered hands are kept and found again, see `HandStream`.
         start: weights of such a network to begin with; None: random ones.
         seed: of the hands.
@@ -94,15 +101,13 @@ def train(
     rows: list[dict] = []
     with HandStream(room_for(device), device, workers, seed=seed, folder=folder) as stream:
         stream.wait_for(FIRST)
-        network = replace(NETWORK if start is None else AGAIN, batch_size=batch_size)
-        learners = {"handpose": Learner(network, EMPTY["handpose"], device, start)}
-        if start is None:
-            finder = replace(FINDER, batch_size=batch_size)
-            learners["finder"] = Learner(finder, EMPTY["finder"], device)
+        learners = {"handpose": Learner(settings["handpose"], EMPTY["handpose"], device, start)}
+        if "finder" in settings:
+            learners["finder"] = Learner(settings["finder"], EMPTY["finder"], device)
         seconds = 60 * minutes * (1 - LAST_SHARE)
         report = Reporter(rows, "handpose", learners["handpose"], stream)
         train_networks(learners, stream, seconds, {"handpose": 1, "finder": 2}, report)
-        last = Learner(replace(LAST, batch_size=batch_size), EMPTY["handpose"], device, start=learners["handpose"])
+        last = Learner(settings["handpose, last"], EMPTY["handpose"], device, start=learners["handpose"])
         seconds = 60 * minutes * LAST_SHARE
         report = Reporter(rows, "handpose", last, stream)
         train_networks({"handpose": last}, stream, seconds, {"handpose": 1}, report, reports=1)
@@ -220,19 +225,23 @@ def main() -> None:
     project = checkout_root()
     if project is None:
         parser.error("this needs a checkout of the project: an installed package has no data/ and figures/ to write to")
+    path = project / "figures" / "weights.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))["settings"] if path.is_file() else {}
     if not options.score:
         workers = options.workers or max(1, (os.cpu_count() or 2) - 1)
         device = pick_device(options.device)
         start, seed = options.start_from, options.seed
-        export(*train(options.minutes, device, workers, options.batch_size, options.hands, start, seed), project)
+        used = settings_for(options.batch_size, start)
+        export(*train(options.minutes, device, workers, used, options.hands, start, seed), project)
+        # Those of a finder that was not trained stay.
+        settings |= {name: each.to_json() for name, each in used.items()}
     predictor = HandPosePredictor.from_pretrained(device=pick_device(options.device))
     rows = [score_rendered(predictor)]
     if options.real:
         rows.append(score_real(predictor, options.real, options.leave_out))
     rows += [score_row(predictor, name, Path(folder)) for name, folder in options.row]
-    report = {"rows": rows, "settings": {name: each.to_json() for name, each in SETTINGS.items()}}
-    with atomic_path(project / "figures" / "weights.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"rows": rows, "settings": settings}, indent=1) + "\n", encoding="utf-8")
     write_per_keypoint(predictor, project / "figures" / "weights_per_keypoint.csv")
     for row in rows:
         print(f"{row['data']}: PCK@0.2 (bbox) {row['pck_0.2_bbox']:.3f}, mean error {row['epe']:.2f} {row['unit']}")

@@ -25,6 +25,7 @@ from handpose_lib.framing import Framing, compose, on_image, warp_keypoints
 from handpose_lib.layout import VERSIONS
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand.backdrop import backdrop, green_screen
+from handpose_lib.synthhand.claim import GENERATOR
 from handpose_lib.synthhand.dataset import render_hand
 
 HANDS = 48  # of one chunk
@@ -32,7 +33,7 @@ PICTURES_OF_A_HAND = 4
 BACKDROPS = 8  # pictures without a hand that come with each chunk
 SIZE = 160  # px, the side of the pictures: a hand's crop of 128 px keeps its detail
 HELD_OUT = 8  # the first chunks are for validation
-AHEAD = 40  # chunks that may wait to be taken
+AHEAD = 40  # chunks that may wait to be taken before the workers pause, where they are not kept
 PICTURE_BYTES = 3 * SIZE * SIZE
 QUALITY = (70, 96)  # of the JPEG compression that each picture goes through, lowest and highest
 
@@ -45,8 +46,8 @@ class HandStream:
         device: where they are kept, and where batches are made.
         workers: processes that render; 0: only what lies in `folder`.
         seed: of the hands. Which of them are there at which step depends on the machine's speed.
-        folder: where chunks wait. None: a temporary folder. In a folder of one's own they stay, for another training.
-        ahead: chunks that may wait there before the workers pause.
+        folder: where chunks wait. None: a temporary folder. In a folder of one's own they stay, for another training
+            with the same seed.
         hands: of one chunk.
 
     It is a context manager: at the end of the block the workers stop.
@@ -59,7 +60,6 @@ class HandStream:
         workers: int = 1,
         seed: int = 0,
         folder: str | Path | None = None,
-        ahead: int = AHEAD,
         hands: int = HANDS,
     ):
         self.device = torch.device(device)
@@ -73,7 +73,8 @@ class HandStream:
         self._kept = folder is not None
         self.folder = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="handpose-stream-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        limit = 10**9 if self._kept else ahead
+        self.prefix = chunk_prefix(seed, hands)
+        limit = 10**9 if self._kept else AHEAD
         command = [
             sys.executable,
             "-m",
@@ -113,12 +114,13 @@ class HandStream:
 
         Raises:
             OSError: all workers have ended.
+            ValueError: a chunk that was kept is damaged.
         """
-        ready = [name for name in waiting(self.folder) if name not in self._known]
+        ready = [name for name in waiting(self.folder, self.prefix) if name not in self._known]
         for name in ready[:most]:
             self._known.add(name)
-            images, keypoints = unpacked(np.load(self.folder / name, allow_pickle=False))
-            if int(name.removesuffix(".npy")) < HELD_OUT:
+            images, keypoints = read_chunk(self.folder / name)
+            if int(name.removeprefix(self.prefix).removesuffix(".npy")) < HELD_OUT:
                 new = images[: len(keypoints)], keypoints
                 self.held_out = tuple(torch.cat(pair) for pair in zip(self.held_out, new, strict=True))
             else:
@@ -171,9 +173,15 @@ class HandStream:
 DRAWS = augment.DRAWS + appearance.DRAWS
 
 
-def waiting(folder: Path) -> list[str]:
-    """The chunks that are complete in a folder, the oldest first."""
-    return sorted(name for name in os.listdir(folder) if name.endswith(".npy") and name[0] != ".")
+def chunk_prefix(seed: int, hands: int = HANDS) -> str:
+    """What the names of chunks begin with, before their numbers: all that decides what is in them."""
+    pictures = f"{hands}x{PICTURES_OF_A_HAND}+{BACKDROPS}"
+    return f"generator{GENERATOR}_seed{seed}_{pictures}_{SIZE}px_jpeg{QUALITY[0]}-{QUALITY[1]}_"
+
+
+def waiting(folder: Path, prefix: str) -> list[str]:
+    """The chunks whose names begin with `prefix` that are complete in a folder, by their numbers."""
+    return sorted(name for name in os.listdir(folder) if name.startswith(prefix) and name.endswith(".npy"))
 
 
 def framed(
@@ -205,6 +213,14 @@ def unpacked(chunk: np.ndarray) -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(keypoints[~np.isnan(keypoints[:, 0, 0])])
 
 
+def read_chunk(path: Path) -> tuple[Tensor, Tensor]:
+    """What `unpacked` says of a chunk's file; ValueError for a damaged one."""
+    try:
+        return unpacked(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and it is rendered again") from error
+
+
 def render_chunk(number: int, seed: int, hands: int = HANDS) -> np.ndarray:
     """Chunk number `number` of a seed, see `packed`: it depends on nothing but the arguments."""
     images, keypoints = [], []
@@ -231,10 +247,10 @@ def _compressed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def _work(folder: Path, seed: int, ahead: int, hands: int, worker: int, workers: int) -> None:
     """Render chunks worker, worker + workers, ... until the process that asked for them has ended."""
     cv2.setNumThreads(1)
-    parent = os.getppid()
+    parent, prefix = os.getppid(), chunk_prefix(seed, hands)
     for number in count(worker, workers):
-        path = folder / f"{number:06d}.npy"
-        while len(waiting(folder)) >= ahead and os.getppid() == parent:
+        path = folder / f"{prefix}{number:06d}.npy"
+        while len(waiting(folder, prefix)) >= ahead and os.getppid() == parent:
             time.sleep(0.2)
         if os.getppid() != parent:
             return

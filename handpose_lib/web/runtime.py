@@ -1,9 +1,11 @@
 """ONNX Runtime's build for browsers: two files of one npm package, of a version that is named here."""
 
 import importlib.metadata
+import lzma
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,7 +42,7 @@ def write_runtime(folder: Path, package: Path | None = None) -> None:
         with tarfile.open(package) as archive:
             for name in FILES:
                 (folder / name).write_bytes(archive.extractfile(f"package/dist/{name}").read())
-    except (tarfile.TarError, KeyError, AttributeError, OSError) as error:
+    except (tarfile.TarError, KeyError, AttributeError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         cause = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{package} is not the npm package {RUNTIME} {VERSION} ({cause}): give that one") from error
     for name, expected in FILES.items():
