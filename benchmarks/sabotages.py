@@ -452,6 +452,16 @@ SABOTAGES = (
         "test_meant_files.py::test_what_a_library_makes_of_ctrl_c_is_still_a_stop",
     ),
     Sabotage(
+        "groups are split by the last part of their names", "keypoint_folder",
+        'name.encode("utf-8", "surrogatepass")', "Path(name).name.encode()",
+        "test_keypoint_folder.py::test_folders_that_end_alike_are_split_alike_in_every_process",
+    ),
+    Sabotage(
+        "a hand with a missing keypoint has no misses in a drawing", "plots",
+        "(np.nanmax(true, 0) - np.nanmin(true, 0)).max()", "np.ptp(true, axis=0).max()",
+        "test_keypoint_folder.py::test_hands_with_missing_keypoints_are_drawn_and_their_errors_shown",
+    ),
+    Sabotage(
         "pages of other hosts may change labels", "annotate/server",
         "if origin is not None and", "if False and",
         "test_annotate.py::test_whoever_is_not_the_page_is_refused",

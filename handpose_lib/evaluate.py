@@ -181,7 +181,7 @@ class Report:
 
 
 def evaluate(
-    model: nn.Module | Callable[[list[Path]], tuple[Tensor, Tensor]],
+    model: nn.Module | Callable[[list[Callable[[], Tensor]]], tuple[Tensor, Tensor]],
     dataset: FreiHAND | KeypointFolder,
     boxes: str = "found",
     framing: Framing | None = None,
@@ -197,8 +197,8 @@ def evaluate(
 
     Args:
         model: images (B, 3, S, S) -> heatmaps (B, 21, H, W); or a predictor such as `HandPosePredictor`, which is
-            given the image files and returns keypoints (M, 21, 2) in px of the images and confidence (M, 21).
-            The arguments below are for a network only.
+            given M functions, each of which reads an image (3, 224, 224) uint8, and returns keypoints (M, 21, 2) in px
+            of these images and confidence (M, 21). The arguments below are for a network only.
         dataset: a `FreiHAND` or `KeypointFolder` with keypoints; its `transforms` are not applied.
         boxes: what a network that was trained on crops is shown: "found", around what it found itself, or "truth",
             around the true keypoints. One that was trained on whole images sees them whole.
@@ -315,4 +315,4 @@ def make_report(
 def mean_hand(dataset: FreiHAND | KeypointFolder) -> Tensor:
     """The mean of a data set's keypoints (21, 2), px of the 224 image: what one answers without looking."""
     _check_labelled(dataset)
-    return torch.from_numpy(dataset.keypoints).nanmean(dim=0)
+    return with_gaps_filled(torch.from_numpy(dataset.keypoints).nanmean(dim=0))  # some are labelled in no picture

@@ -7,6 +7,7 @@ whole picture or a part around the hand. Explained in `notebooks/10_your_own_han
 """
 
 import hashlib
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -85,8 +86,8 @@ class KeypointFolder(VisionDataset):
         super().__init__(self.labels.parent, transforms=transforms)
         if split not in FOLDER_SPLITS:
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(FOLDER_SPLITS)}")
-        if not (is_positive(share) and share <= 1) and share != 0:
-            raise ValueError(f"share is {share}, it must be from 0 to 1")
+        if not (is_positive(share) and share < 1) and share != 0:
+            raise ValueError(f"share is {share}, it must be from 0 to below 1")
         three = isinstance(parts, Sequence) and len(parts) == 3 and all(map(is_positive, parts))
         if not three or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(f"parts are {parts}: they must be three positive shares whose sum is 1")
@@ -171,7 +172,7 @@ class KeypointFolder(VisionDataset):
         without = next(hand for hand in hands if not hand.group)
         if any(hand.group for hand in hands):
             raise ValueError(f"{self.labels}, {without.entry}: it has no group, and others have one: give it one")
-        folders = [str(file.parent) for file in files]
+        folders = [self._name(file.parent) for file in files]
         if len(set(folders)) > 1:
             return folders
         if self.split != "all":
@@ -180,7 +181,11 @@ class KeypointFolder(VisionDataset):
                 "show the same person or moment, the scores are too good",
                 stacklevel=3,
             )
-        return [str(file) for file in files]
+        return [self._name(file) for file in files]
+
+    def _name(self, path: Path) -> str:
+        """A path as seen from the labels, which is the same on every computer."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
 
     def _check_groups(self, hands: list[LabelledHand], files: list[Path]) -> None:
         """ValueError for a picture in two groups, which may be in two splits; a note on names that differ in case."""
@@ -204,7 +209,7 @@ class KeypointFolder(VisionDataset):
         if self.split == "all":
             return list(range(len(names)))
         # By a hash of the name: the order of persons or videos in an alphabet may mean something.
-        groups = sorted(set(names), key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest())
+        groups = sorted(set(names), key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest())
         train_end, val_end = round(len(groups) * self.parts[0]), round(len(groups) * (1 - self.parts[2]))
         if len(groups) >= 3:
             val_end = min(max(val_end, 2), len(groups) - 1)

@@ -124,7 +124,7 @@ def draw_hand(
         true = hand_of("truth", truth)
         draw_skeleton(ax, true, truth=True)
         if keypoints is not None:
-            missed = np.linalg.norm(points - true, axis=1) >= MISSED * np.ptp(true, axis=0).max()
+            missed = np.linalg.norm(points - true, axis=1) >= MISSED * (np.nanmax(true, 0) - np.nanmin(true, 0)).max()
             ties = np.stack([true, points], 1)[missed]
             ax.add_collection(LineCollection(ties, colors="black", linewidths=1.8, zorder=2.6))
             ax.add_collection(LineCollection(ties, colors="white", linewidths=1.0, linestyles=":", zorder=2.6))
@@ -212,9 +212,9 @@ def image_grid(
 
 
 def show_square(ax: Axes, points: np.ndarray, room: float = 1.25) -> None:
-    """Limit an image's axes to the square around points (K, 2), moved to lie on the image as far as it can."""
+    """Limit an image's axes to the square around points (K, 2), or NaN, moved to lie on the image as far as it can."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     side = min(room * float((high - low).max()), right - left, bottom - top)
     x, y = np.clip((low + high - side) / 2, (left, top), (right - side, bottom - side))
     ax.set(xlim=(x, x + side), ylim=(y + side, y))

@@ -1,17 +1,24 @@
 """Your own pictures with 2D labels: three kinds of files, gaps, sizes, groups, and every engine that takes them."""
 
+import ast
 import csv
 import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from dots import dot_predictor, draw_dots, hand_of_dots
+from matplotlib.collections import LineCollection
 from trees import make_tree
 
+from handpose_lib import plots
 from handpose_lib.augment import Augmentation
 from handpose_lib.cli import main
 from handpose_lib.datasets import open_data
@@ -277,6 +284,81 @@ def test_groups_are_not_split_in_the_order_of_their_names(folder: Path):
     parts = [sorted(set(KeypointFolder(folder, split).group_names)) for split in ("train", "val", "test")]
     order = [day for part in parts for day in part]
     assert sorted(order) == days and order != days
+
+
+def test_folders_that_end_alike_are_split_alike_in_every_process(folder: Path):
+    entries = json.loads((folder / "keypoints.json").read_text())
+    for number, entry in enumerate(entries):
+        del entry["group"]
+        place = Path(f"person{number % 6}") / "images" / entry["file"]
+        (folder / place.parent).mkdir(parents=True, exist_ok=True)
+        (folder / entry["file"]).rename(folder / place)
+        entry["file"] = place.as_posix()
+    write_json(folder / "keypoints.json", entries)
+    code = f"""
+from handpose_lib.keypoint_folder import KeypointFolder
+print([sorted(set(KeypointFolder({str(folder)!r}, split).group_names.tolist())) for split in ("train", "val", "test")])
+"""
+    said = set()
+    for seed in range(2):
+        own = os.environ | {"PYTHONHASHSEED": str(seed)}
+        said.add(subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, check=True).stdout.decode())
+    assert len(said) == 1, said
+    parts = ast.literal_eval(said.pop())
+    order = [name for part in parts for name in part]
+    assert sorted(order) == [f"person{number}/images" for number in range(6)] != order
+    moved = folder.parent / "elsewhere"
+    folder.rename(moved)
+    assert [sorted(set(KeypointFolder(moved, split).group_names)) for split in ("train", "val", "test")] == parts
+
+
+def test_pictures_with_several_hands_can_be_shown(folder: Path, tmp_path: Path, capsys):
+    entries = json.loads((folder / "keypoints.json").read_text())
+    other = entries[0] | {"keypoints": [[x + 9, y] for x, y in entries[0]["keypoints"]]}
+    write_json(folder / "keypoints.json", [*entries, other])
+    command = ["data", "show", str(folder), "--out", str(tmp_path / "hands.png")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "give a share (--share 0.4)" in capsys.readouterr().err
+    main([*command, "--share", "0.4"])
+    assert "13 images with keypoints" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "show", str(make_tree(tmp_path / "tree", hands=3)), *command[3:], "--share", "0.4"])
+    assert "leave out --share" in capsys.readouterr().err
+
+
+def test_a_share_that_would_put_a_keypoint_on_the_edge_is_refused(folder: Path):
+    assert KeypointFolder(folder, "all", share=0.99)[0][1]["visible"].sum() == 21
+    with pytest.raises(ValueError, match="share is 1, it must be from 0 to below 1"):
+        KeypointFolder(folder, "all", share=1)
+    with pytest.raises(ValueError, match=r"crop is 1, .* from 0 to below 1"):
+        Framing(64, crop=1)
+
+
+@pytest.mark.parametrize("missing", [1, 19])
+def test_hands_with_missing_keypoints_are_drawn_and_their_errors_shown(folder: Path, missing: int):
+    dataset = KeypointFolder(folder, "all", share=0.5)
+    dataset.keypoints[:, :missing] = np.nan
+    targets = torch.from_numpy(dataset.keypoints)
+    predictions = torch.nan_to_num(targets, nan=50.0)
+    predictions[:, -1] += 150
+    report = make_report(dataset, predictions, torch.ones(len(dataset), 21), boxes="truth")
+    figure = plots.worst_cases(report, [image for image, _ in dataset], 2)
+    figure.canvas.draw()
+    limits = [(*ax.get_xlim(), *ax.get_ylim()) for ax in figure.axes if ax.images]
+    assert limits and np.isfinite(limits).all()
+    lines = [
+        len(each.get_segments()) for each in figure.axes[0].collections
+        if isinstance(each, LineCollection) and each.get_linestyles()[0][1] is not None
+    ]  # fmt: skip
+    assert lines == [1], "the keypoint that is far off is tied to its true place"
+    plt.close(figure)
+
+
+def test_a_keypoint_that_is_labelled_in_no_training_picture_has_a_mean(folder: Path):
+    dataset = KeypointFolder(folder, "all")
+    dataset.keypoints[:, 3] = np.nan
+    assert torch.isfinite(mean_hand(dataset)).all()
 
 
 def test_a_picture_in_two_groups_would_be_in_two_splits_and_is_refused(folder: Path):

@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 
 from handpose_lib import download, plots
-from handpose_lib.datasets import check_tree, holds_labels
+from handpose_lib.commands.evaluate import add_share
+from handpose_lib.datasets import check_tree, holds_labels, open_data
 from handpose_lib.fields import counted
 from handpose_lib.freihand import SPLITS, VERSIONS, FreiHAND, split_rows
 from handpose_lib.keypoint_folder import KeypointFolder
@@ -30,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     show.add_argument(
         "--count", type=int, default=16, help="images to draw, each hand once before any twice (default: 16)"
     )
+    add_share(show)
     show.set_defaults(run=_show)
 
     synth = commands.add_parser("synth", help="render hands in FreiHAND's layout")
@@ -96,8 +98,8 @@ def _check_drawing(out: Path, root: Path) -> None:
 
 def _shown(options: argparse.Namespace) -> list[FreiHAND | KeypointFolder]:
     """The data sets to draw hands of."""
-    if holds_labels(options.root):
-        return [KeypointFolder(options.root, options.split or "all")]
+    if holds_labels(options.root) or options.share:
+        return [open_data(options.root, options.split or "all", options.share)]
     check_tree(options.root)
     datasets = [FreiHAND(options.root, options.split or "train", options.versions)]
     if not options.split:  # one or two hands are all train

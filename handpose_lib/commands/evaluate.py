@@ -49,6 +49,11 @@ def add_root(parser: argparse.ArgumentParser, default: str = "the bundled sample
         help="data set in FreiHAND's layout, or a folder of pictures with keypoints.json, a COCO JSON or a CSV; or "
         f"that file (default: {default})",
     )  # fmt: skip
+    add_share(parser)
+
+
+def add_share(parser: argparse.ArgumentParser) -> None:
+    """The option `--share`, see `KeypointFolder`."""
     parser.add_argument(
         "--share", type=float, default=0.0,
         help="pictures with 2D labels: how much of a square around it each hand fills (default: 0, whole pictures)",
