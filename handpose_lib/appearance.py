@@ -13,7 +13,7 @@ from torch import Tensor
 
 from handpose_lib.augment import NORMALIZED_LIMITS, Augmentation
 
-SHEET = 512  # px; side of the sheet of noise of which every sample takes its own part
+SHEET = 512  # px; side of the sheet of noise of which every sample takes its own part; it repeats on larger pictures
 OCCLUDERS = 3  # things in front of a hand at most
 DRAWS = 13 + 8 * OCCLUDERS  # uniform numbers that one sample needs
 PASTA = (3.0, 2.0, 0.25)  # alpha, k and beta of the paper
@@ -47,9 +47,9 @@ def _sheet(device: torch.device) -> Tensor:
 
 def _noise(place: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
     """Each sample's part of the sheet: place (B, 2) in [0, 1) -> (B, 3, H, W)."""
-    corner = (place * (SHEET - max(size))).long()
-    rows = corner[:, 0, None] + torch.arange(size[0], device=device)  # (B, H)
-    columns = corner[:, 1, None] + torch.arange(size[1], device=device)  # (B, W)
+    corner = (place * max(SHEET - max(size), 0)).long()
+    rows = (corner[:, 0, None] + torch.arange(size[0], device=device)) % SHEET  # (B, H)
+    columns = (corner[:, 1, None] + torch.arange(size[1], device=device)) % SHEET  # (B, W)
     return _sheet(device)[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
 
 

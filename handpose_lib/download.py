@@ -192,10 +192,13 @@ def find_tree(folder: str | Path) -> Path | None:
 
 
 def is_fetched(root: str | Path) -> bool:
-    """Whether FreiHAND's training part lies in `root`: unpacked here with nothing lost since, or put there by hand."""
+    """Whether FreiHAND's training part lies in `root`, unpacked here with nothing lost since, or put there by hand.
+
+    False, too, where `fetch_freihand` broke off before the evaluation set that it was asked for: it goes on from there.
+    """
     root = Path(root).expanduser()
     if any((root / name).exists() for name in OWN_FILES):
-        return _is_unpacked(root, TRAINING_ZIP)
+        return _is_unpacked(root, TRAINING_ZIP) and None not in _read_note(_marker(root)).values()
     return find_tree(root) is not None
 
 
@@ -237,8 +240,10 @@ def fetch_freihand(
         raise ValueError(f"HANDPOSE_FREIHAND_URL is {base_url!r}: it must be an address such as {BASE_URL}, or not set")
     make_folder(root, "give another --root")
     names = [TRAINING_ZIP, EVALUATION_ZIP] if evaluation else [TRAINING_ZIP]
-    _marker(root).touch()  # from now on, what lies here may be half unpacked
     with lock_for(root / "fetch"):
+        done = {name: held for name, held in _read_note(_marker(root)).items() if held}
+        with atomic_path(_marker(root)) as temporary:  # None: wanted; from now on, what lies here may be half unpacked
+            temporary.write_text(json.dumps(dict.fromkeys(given or names) | done))
         if given:
             for path in dict.fromkeys(given.values()):
                 unpack(path, root, progress, [name for name in given if given[name] == path])
@@ -308,7 +313,7 @@ def _mark_unpacked(root: Path, name: str, paths: set[PurePosixPath]) -> None:
     touched = {path if len(path.parts) == 1 else path.parent for path in paths}
     now = {path.as_posix(): _measure(root / path) for path in touched}
     before = _read_note(_marker(root))  # an archive may overwrite files of the other
-    merged = {other: {path: now.get(path, amount) for path, amount in held.items()} for other, held in before.items()}
+    merged = {other: held and {p: now.get(p, amount) for p, amount in held.items()} for other, held in before.items()}
     with atomic_path(_marker(root)) as temporary:
         temporary.write_text(json.dumps(merged | {name: now}))
 
@@ -330,9 +335,7 @@ def _is_whole(root: Path, name: str, progress: bool) -> bool:
 
 
 def _measure(path: Path) -> int:
-    if path.is_dir():
-        return sum(1 for _ in path.iterdir())
-    return _size(path)
+    return sum(1 for _ in path.iterdir()) if path.is_dir() else _size(path)
 
 
 def _bytes_to_come(url: str, path: Path) -> float:

@@ -321,8 +321,16 @@ def _lock_file(path: Path) -> Path | None:
     if not is_remote(path.parent) and _can_lock(beside):
         return beside
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
-    elsewhere = Path(tempfile.gettempdir()) / f"handpose-{getpass.getuser()}-{name}.lock"
+    elsewhere = Path(tempfile.gettempdir()) / f"handpose-{_user()}-{name}.lock"
     return elsewhere if _can_lock(elsewhere) else None
+
+
+def _user() -> str:
+    """The user's name; the number of one without a name, as containers have."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return str(os.getuid())
 
 
 def _can_lock(file: Path) -> bool:

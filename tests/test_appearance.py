@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from handpose_lib import appearance
 from handpose_lib.appearance import DRAWS, disturb
 from handpose_lib.augment import NORMALIZED_LIMITS, Augmentation, keyed_uniform
 
@@ -73,6 +74,20 @@ def test_occluders_cover_a_part_and_only_as_often_as_asked(images):
     assert covered.max() < 0.5
     rare = disturb(images, numbers(64), Augmentation(occluders=0.05, untouched=0.0))
     assert ((rare != images).flatten(1).any(1)).float().mean() < 0.35
+
+
+@pytest.mark.parametrize("size", [(64, 64), (512, 257), (512, 512), (640, 700)])
+def test_noise_is_a_part_of_the_sheet_which_repeats_on_larger_pictures(size):
+    place = torch.tensor([[0.0, 0.0], [0.3, 0.999]])
+    noise = appearance._noise(place, size, torch.device("cpu"))
+    sheet = appearance._sheet(torch.device("cpu")).repeat(1, 2, 2)
+    for part, (row, column) in zip(noise, (place * max(512 - max(size), 0)).long().tolist(), strict=True):
+        assert torch.equal(part, sheet[:, row : row + size[0], column : column + size[1]])
+
+
+def test_pictures_larger_than_the_sheet_are_disturbed_too():
+    changed = disturb(torch.zeros(8, 3, 640, 640), numbers(8), ALL)
+    assert changed.isfinite().all() and changed[:, :, 512:].std() > 0
 
 
 @pytest.mark.parametrize("change", [{"wear": 1.5}, {"occluders": -0.1}, {"untouched": 2.0}, {"spectrum": -1.0}])

@@ -1,4 +1,8 @@
+import dataclasses
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ from handpose_lib import bench, conventional
 from handpose_lib.cli import main
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, render_heatmaps
-from handpose_lib.loader import HandBatches
+from handpose_lib.loader import Batch, HandBatches
 from handpose_lib.losses import AdaptiveWingLoss
 from handpose_lib.settings import TrainSettings
 
@@ -82,3 +86,34 @@ def test_rows_of_prediction_compare_what_they_say(bundled_root, capsys):
     assert ("k" in found) != ("MediaPipe is not installed" in capsys.readouterr().out)
     assert all(row["seconds"][0] == pytest.approx(row["ratio"] * row["seconds"][1], rel=0.01) for row in rows.rows)
     assert found["i"]["ms_each"][1] == pytest.approx(found["h"]["ms_each"][0], rel=3)  # the same work, timed twice
+
+
+def test_where_the_peak_memory_can_not_be_measured_its_row_alone_is_left_out(bundled_root, monkeypatch, capsys):
+    run = subprocess.run
+
+    def elsewhere(command: list[str], **options) -> subprocess.CompletedProcess:  # as on a system without /proc
+        return run([sys.executable, "-c", "open('/nowhere/clear_refs')"], **options)
+
+    monkeypatch.setattr(bench.subprocess, "run", elsewhere)
+    rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=1)
+    rows.settings = dataclasses.replace(rows.settings, batch_size=1)
+    rows.loss()
+    assert [row["what"] for row in rows.rows] == ["Adaptive Wing loss, forward + backward / the textbook form"]
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("c    the peak memory can't be measured here (FileNotFoundError: ") and "/nowhere/" in said
+
+
+def test_the_data_path_is_measured_where_no_hand_is_wholly_visible(bundled_root: Path, monkeypatch):
+    class CutOff(HandBatches):
+        def epoch(self, number: int) -> Iterator[Batch]:
+            for batch in super().epoch(number):
+                yield dataclasses.replace(batch, visible=torch.zeros_like(batch.visible))
+
+    rows = bench.Bench(bundled_root, torch.device("cpu"), repeats=1)
+    theirs = torch.zeros(8, 3, 128, 128), torch.zeros(8, 21, 128, 128)
+    monkeypatch.setattr(bench, "DataLoader", lambda *given, **options: [theirs])  # not timed here
+    monkeypatch.setattr(bench, "HandBatches", CutOff)
+    rows.train_set, rows.settings = rows.val_set, dataclasses.replace(rows.settings, batch_size=8)
+    rows.data_path()
+    (row,) = json.loads(json.dumps(rows.rows, allow_nan=False))
+    assert row["row"] == "b" and row["largest_heatmap_difference"] is None and row["mean_image_difference"] < 0.03

@@ -1,7 +1,9 @@
 """Chapter 00's choices: written once, found again by a process or a machine that knows nothing of them."""
 
 import base64
+import json
 import os
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -12,6 +14,7 @@ from trees import make_tree
 from handpose_lib import course, storage
 from handpose_lib.course import choices, colab
 from handpose_lib.course.choices import choose, get_data, recall
+from handpose_lib.download import fetch_freihand
 
 NAMES = ("HANDPOSE_PRESET", "HANDPOSE_FREIHAND_ROOT", "HANDPOSE_RUNS")
 
@@ -160,6 +163,27 @@ def test_an_unpacking_that_broke_off_is_not_taken_for_freihand(fresh: Path):
     (root / ".unpacked.json").touch()  # as `fetch_freihand` leaves it when it is killed
     with pytest.raises(PermissionError):
         get_data(chosen)
+
+
+def test_an_evaluation_set_that_was_left_out_is_named_with_the_command_that_adds_it(fresh: Path, capsys):
+    root = make_tree(fresh / "mine", hands=3)
+    get_data(choose("full", freihand=root))
+    assert capsys.readouterr().out == f"FreiHAND is there: {root}\n"  # put there by hand
+    archive = shutil.make_archive(str(fresh / "training"), "zip", root)
+    fetched = fetch_freihand(fresh / "fetched", accept_terms=True, zips=[archive], progress=False)
+    capsys.readouterr()
+    get_data(choose("full", freihand=fetched))
+    said = capsys.readouterr().out
+    assert f"FreiHAND is there: {fetched}\n" in said and f"`handpose data freihand --root {fetched}` adds it" in said
+
+
+def test_a_fetch_that_broke_off_before_the_evaluation_set_goes_on(fresh: Path, monkeypatch):
+    root, asked = make_tree(fresh / "d", hands=3), []
+    monkeypatch.setattr(choices, "fetch_freihand", lambda root, **options: asked.append(root))
+    note = {"FreiHAND_pub_v2.zip": {"training_K.json": 1}, "FreiHAND_pub_v2_eval.zip": None}
+    (root / ".unpacked.json").write_text(json.dumps(note))
+    get_data(choose("full", freihand=root, accept_terms=True))
+    assert asked == [str(root)]
 
 
 def test_on_colab_pictures_are_uploaded_into_a_folder(on_colab: Path, fresh: Path, capsys):

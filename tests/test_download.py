@@ -16,7 +16,7 @@ from trees import make_tree
 
 from handpose_lib import checksums, storage, zips
 from handpose_lib import download as module
-from handpose_lib.download import EVALUATION_ZIP, TERMS, TRAINING_ZIP, download, fetch_freihand, unpack
+from handpose_lib.download import EVALUATION_ZIP, TERMS, TRAINING_ZIP, download, fetch_freihand, is_fetched, unpack
 from handpose_lib.freihand import FreiHAND
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -270,6 +270,26 @@ def test_without_evaluation_only_the_training_zip_is_fetched(freihand_server, tm
     assert not list(root.glob("*.zip"))
     fetch(freihand_server, root)
     assert (root / "evaluation_K.json").exists()
+
+
+def test_a_fetch_that_broke_off_between_the_zips_is_not_done_until_it_went_on(freihand_server, tmp_path):
+    whole = freihand_server.files.pop(EVALUATION_ZIP)
+    with pytest.raises(OSError, match="HTTP 404"):
+        fetch(freihand_server, tmp_path / "d")
+    assert len(FreiHAND(tmp_path / "d", "train")) == 12 and not is_fetched(tmp_path / "d")
+    fetch(freihand_server, tmp_path / "d", evaluation=False)  # it is not wanted any more
+    assert is_fetched(tmp_path / "d")
+    with pytest.raises(OSError, match="HTTP 404"):
+        fetch(freihand_server, tmp_path / "d")
+    freihand_server.files[EVALUATION_ZIP] = whole
+    fetch(freihand_server, tmp_path / "d")
+    assert is_fetched(tmp_path / "d") and len(FreiHAND(tmp_path / "d", "evaluation")) == 3
+
+
+def test_the_training_zip_alone_is_enough_where_no_more_was_asked_for(freihand_server, tmp_path):
+    (tmp_path / "mine.zip").write_bytes(freihand_server.files[TRAINING_ZIP])
+    assert is_fetched(fetch(freihand_server, tmp_path / "d", evaluation=False))
+    assert is_fetched(fetch(freihand_server, tmp_path / "e", zips=[tmp_path / "mine.zip"]))
 
 
 def turned(data: bytes) -> bytes:

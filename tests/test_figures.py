@@ -71,6 +71,20 @@ def test_another_csv_makes_the_picture_out_of_date(copy: Path):
     )
 
 
+def test_the_mean_hand_stands_beside_scores_of_the_same_hands_only(copy: Path):
+    def legend() -> list[str]:
+        figure = figures.draw_per_keypoint(copy / "figures")
+        return [text.get_text().split(":")[0] for text in figure.legends[0].get_texts()]
+
+    assert legend() == ["bars, U-Net", "mean hand"]
+    path = copy / "figures" / "per_keypoint_accuracy.csv"
+    table = pd.read_csv(path)
+    table.assign(count=3960).to_csv(path, index=False)  # of another test set
+    assert legend() == ["bars, U-Net"] and not figures.draw_per_keypoint(copy / "figures").axes[0].lines
+    table.drop(columns="count").to_csv(path, index=False)
+    assert legend() == ["bars, U-Net"]
+
+
 def test_another_bench_makes_the_readme_out_of_date(copy: Path):
     path = copy / "figures" / "bench_cpu.json"
     report = json.loads(path.read_text())

@@ -370,6 +370,23 @@ def test_a_lock_for_a_drive_lies_on_the_machines_own_disk(drive: Path, tmp_path:
         assert len(list(tmp_path.glob("handpose-*.lock"))) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users have no numbers here")
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4711"), OSError("No username set")])
+def test_a_lock_for_a_drive_bears_the_users_name_or_the_number_of_one_without(drive, tmp_path, monkeypatch, error):
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr(storage.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(storage.getpass, "getuser", lambda: "ada")
+    with lock_for(drive / "run"):
+        (named,) = tmp_path.glob("handpose-*.lock")
+    monkeypatch.setattr(storage.getpass, "getuser", nameless)
+    monkeypatch.setattr(storage.os, "getuid", lambda: 4711)
+    with lock_for(drive / "run"):
+        (numbered,) = set(tmp_path.glob("handpose-*.lock")) - {named}
+    assert named.name.startswith("handpose-ada-") and numbered.name == named.name.replace("ada", "4711")
+
+
 # --- what is said, and how long one waits -----------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from handpose_lib import storage
 from handpose_lib.keypoints import BONES
-from handpose_lib.synthhand import dataset, sample
+from handpose_lib.synthhand import claim, dataset, sample
 from handpose_lib.synthhand.asset import ASSET_PATH, FINGER_BONES, load_asset
 from handpose_lib.synthhand.hand import Pose, pose_hand
 from handpose_lib.synthhand.pose import FLESH, KINDS, bone_radii, capsules_of, overlaps, sample_pose, untangle
@@ -51,6 +53,21 @@ def test_two_workers_render_the_same_hands_as_one(small_set, tmp_path):
         tmp_path / "two", 6, seed=3, workers=2, evaluation_hands=2, quality=90, progress=False
     )
     assert contents(other) == contents(small_set)
+
+
+@pytest.mark.parametrize("hands", [3, 6000])  # their jobs fit into a pipe, or don't
+def test_a_worker_that_dies_before_it_has_read_its_jobs_is_told_as_any_that_fails(hands, tmp_path, monkeypatch):
+    start, children = subprocess.Popen, []
+
+    def dies(command: list[str], **options) -> subprocess.Popen:
+        children.append(start([sys.executable, "-c", "raise SystemExit(1)"], **options))
+        children[-1].wait()
+        return children[-1]
+
+    monkeypatch.setattr(dataset.subprocess, "Popen", dies)
+    with pytest.raises(OSError, match=r"a worker failed .*run the same command again"):
+        dataset.write_dataset(tmp_path, hands, workers=2, progress=False)
+    assert len(children) == 2 and all(child.stdin.closed for child in children)
 
 
 def test_a_render_that_was_stopped_goes_on_to_identical_files(small_set, tmp_path, monkeypatch):
@@ -175,6 +192,14 @@ def test_a_folder_of_other_settings_is_refused(small_set, tmp_path):
     (tmp_path / "mine.txt").write_text("something else")
     with pytest.raises(ValueError, match="not empty"):
         dataset.write_dataset(tmp_path, 2, progress=False)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_a_file_manager_leaves_in_an_empty_folder_is_no_content(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    settings = claim.Settings(2)
+    claim.claim(tmp_path, settings)
+    assert json.loads((tmp_path / "synthhand.json").read_text()) == settings.to_json()
 
 
 def test_versions_share_the_geometry_and_differ_in_colour(small_set):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from handpose_lib.course.colab import mount_drive, on_colab
-from handpose_lib.download import TERMS, fetch_freihand, is_fetched
+from handpose_lib.download import MARKER, TERMS, fetch_freihand, is_fetched
 from handpose_lib.settings import NOTEBOOK_PRESETS
 from handpose_lib.storage import atomic_path, base_folder, drive_folder, is_remote, runs_folder, work_folder
 
@@ -132,6 +132,8 @@ def get_data(chosen: dict[str, Any], progress: bool = True) -> None:
         print("rendered hands: nothing to fetch")
     elif is_fetched(root):
         print(f"FreiHAND is there: {root}")
+        if (Path(root) / MARKER).exists() and not (Path(root) / "evaluation_xyz.json").exists():
+            print(f"its evaluation set is not: `handpose data freihand --root {root}` adds it")
     else:
         zips = [path for path in chosen["zips"] if Path(path).expanduser().is_file()]
         for path in [path for path in chosen["zips"] if path not in zips]:

@@ -9,6 +9,7 @@ Layout (N = number of training hands, ids with 8 digits):
     synthhand.json          how the set was made
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -233,8 +234,8 @@ def _run(out: Path, settings: Settings, jobs: list[tuple[str, int]], workers: in
             command = [sys.executable, "-m", "handpose_lib.synthhand.dataset", str(out)]
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=write, env=environment, text=True)
             children.append(child)
-            child.stdin.write(json.dumps({"settings": settings.to_json(), "jobs": jobs[k::workers]}))
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError), child.stdin:  # of one that has died already: told by `wait`
+                child.stdin.write(json.dumps({"settings": settings.to_json(), "jobs": jobs[k::workers]}))
         os.close(write)
         with os.fdopen(read) as lines:
             for _ in lines:
