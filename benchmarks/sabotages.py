@@ -119,7 +119,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "groups are split in the order of the alphabet", "keypoint_folder",
-        "key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest()", "key=str",
+        'key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()', "key=str",
         "test_keypoint_folder.py::test_groups_are_not_split_in_the_order_of_their_names",
     ),
     Sabotage(
@@ -223,7 +223,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the mean hand is the median one", "evaluate",
-        ".nanmean(dim=0)\n", ".nanmedian(dim=0).values\n",
+        ".nanmean(dim=0))", ".nanmedian(dim=0).values)",
         "test_evaluate.py::test_the_mean_hand_is_the_mean_of_what_is_labelled",
     ),
     # --- prediction
@@ -460,6 +460,11 @@ SABOTAGES = (
         "a hand with a missing keypoint has no misses in a drawing", "plots",
         "(np.nanmax(true, 0) - np.nanmin(true, 0)).max()", "np.ptp(true, axis=0).max()",
         "test_keypoint_folder.py::test_hands_with_missing_keypoints_are_drawn_and_their_errors_shown",
+    ),
+    Sabotage(
+        "a folder of results that was chosen is forgotten by other chapters", "course/choices",
+        "if runs is None and path.parent", "if False and path.parent",
+        "test_choices.py::test_a_folder_that_was_chosen_is_found_by_a_kernel_that_is_not_told_of_it",
     ),
     Sabotage(
         "pages of other hosts may change labels", "annotate/server",

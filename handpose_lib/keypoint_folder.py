@@ -19,7 +19,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
-from handpose_lib.fields import checked_index, is_positive
+from handpose_lib.fields import checked_index, counted, is_positive
 from handpose_lib.framing import crop_matrices, cut, warp_keypoints
 from handpose_lib.keypoints import with_gaps_filled
 from handpose_lib.labels import LabelledHand, find_labels, picture_of, read_labels
@@ -114,7 +114,10 @@ class KeypointFolder(VisionDataset):
         names = self._groups(hands, files)
         rows = np.array([row for row in self._rows_of(names) if usable[row]], dtype=np.int64)
         if not len(rows):
-            raise ValueError(f"{self.labels} has {len(set(names))} groups, none for {split}: from 3 groups on there is")
+            raise ValueError(
+                f"{self.labels} has {counted(len(set(names)), 'group')}, none for {split}: from 3 "
+                "groups on (persons or videos), each split has one"
+            )
         self._check_one_hand([files[row] for row in rows])
         _check_once(self.labels, hands, files)
 
@@ -226,7 +229,7 @@ class KeypointFolder(VisionDataset):
         if twice is not None and not self.share:
             raise ValueError(
                 f"{self.labels}: {twice.name} shows several labelled hands, and a network that sees all of it can't "
-                "know which is meant: give a share (--share 0.4), which shows a square around each"
+                "know which is meant: give a share (share=0.4, or --share 0.4), which shows a square around each"
             )
 
     def _squares(self, points: torch.Tensor, sizes: list[tuple[int, int]]) -> torch.Tensor:

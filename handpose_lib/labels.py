@@ -49,7 +49,9 @@ def find_labels(root: str | Path) -> Path:
     if root.is_file():
         return root
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not there: give the folder of the pictures, or the file of their labels")
+        seen = "" if root.is_absolute() else f", seen from {Path.cwd()}"  # which a notebook's reader may not know
+        todo = "give the folder of the pictures, or the file of their labels"
+        raise FileNotFoundError(f"{root} is not there{seen}: {todo}")
     if (root / LABELS).is_file():
         return root / LABELS
     places = [root, root / "annotations"]

@@ -217,3 +217,17 @@ def test_a_rehearsal_is_short_and_says_so(monkeypatch, capsys):
     assert started.settings.width == 8 and "scores mean nothing" in capsys.readouterr().out
     monkeypatch.setenv("HANDPOSE_REHEARSAL", "0")
     assert course.start(1).settings.width == 16
+
+
+def test_a_folder_that_was_chosen_is_found_by_a_kernel_that_is_not_told_of_it(fresh: Path, monkeypatch):
+    choose("full", runs="practice")
+    forget(monkeypatch)
+    assert recall()["runs"] == str(fresh / "practice") == os.environ["HANDPOSE_RUNS"]
+    assert os.environ["HANDPOSE_PRESET"] == "full"
+    forget(monkeypatch)
+    shutil.rmtree(fresh / "practice")
+    assert recall()["runs"] == str(fresh / "runs"), "the folder is gone"
+    forget(monkeypatch)
+    choose("quick")
+    forget(monkeypatch)
+    assert recall()["preset"] == "quick"

@@ -319,7 +319,7 @@ def test_pictures_with_several_hands_can_be_shown(folder: Path, tmp_path: Path, 
     command = ["data", "show", str(folder), "--out", str(tmp_path / "hands.png")]
     with pytest.raises(SystemExit):
         main(command)
-    assert "give a share (--share 0.4)" in capsys.readouterr().err
+    assert "give a share (share=0.4, or --share 0.4)" in capsys.readouterr().err
     main([*command, "--share", "0.4"])
     assert "13 images with keypoints" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -424,7 +424,7 @@ def test_bad_folders_are_one_sentence(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="share is 2"):
         KeypointFolder(folder, share=2)
     write_json(folder / "keypoints.json", [e | {"group": "one"} for e in entries])
-    with pytest.raises(ValueError, match="1 groups, none for test: from 3 groups on"):
+    with pytest.raises(ValueError, match=r"has 1 group, none for test: from 3 groups on"):
         KeypointFolder(folder, "test")
     second = {"file": "00.png", "keypoints": [[x + 9, y] for x, y in entries[0]["keypoints"]]}
     write_json(folder / "keypoints.json", [entries[0], second | {"group": entries[0]["group"]}])

@@ -77,9 +77,11 @@ def choose(
         if by_hand | {"runs": str(runs_folder())} != {name: chosen[name] for name in VARIABLES}:
             print(f"HANDPOSE_PRESET is set to {by_hand['preset']} and takes precedence: nothing was written")
         return chosen
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(chosen, indent=1))
+    # A chapter that is not told of the folder looks where results go otherwise, and finds the way there.
+    for place in {folder, folder if runs == "drive" else work_folder() if taken else runs_folder()}:
+        place.mkdir(parents=True, exist_ok=True)
+        with atomic_path(place / FILE) as temporary:
+            temporary.write_text(json.dumps(chosen, indent=1))
     _put_in_force(chosen)
     return chosen
 
@@ -103,6 +105,19 @@ def recall(runs: str | Path | None = None) -> dict[str, Any]:
         if runs is None:
             return {}
         raise FileNotFoundError(f"{path} is not there: choose first, in chapter 00, and give the same place here")
+    chosen = _read(path)
+    elsewhere = Path(chosen["runs"]) / FILE
+    if runs is None and path.parent == runs_folder() and elsewhere.is_file():
+        path, chosen = elsewhere, _read(elsewhere)
+    chosen["runs"] = str(path.parent)  # the folder may have moved, or the Drive be mounted elsewhere
+    _put_in_force(chosen)
+    if runs is not None:
+        get_data(chosen)
+    return chosen
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What `choose` wrote into a file; ValueError where it is damaged."""
     try:
         chosen = json.loads(path.read_text())
         chosen = {name: chosen[name] for name in KINDS}
@@ -113,10 +128,6 @@ def recall(runs: str | Path | None = None) -> dict[str, Any]:
             raise ValueError(f"preset is {chosen['preset']!r} and zips are {chosen['zips']}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): run chapter 00 again, which rewrites it") from error
-    chosen["runs"] = str(path.parent)  # the folder may have moved, or the Drive be mounted elsewhere
-    _put_in_force(chosen)
-    if runs is not None:
-        get_data(chosen)
     return chosen
 
 

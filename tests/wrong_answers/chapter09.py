@@ -68,6 +68,11 @@ def my_hidden(depth, keypoint, z, margin):
     x, y = np.round(keypoint).astype(int)
     return depth[y, x] > z + margin
 """,
+        "a pixel reaches half a pixel to each side of its centre: round, don't cut the digits off": """
+def my_hidden(depth, keypoint, z, margin):
+    x, y = keypoint.astype(int)
+    return depth[y, x] < z - margin
+""",
         "the margin is on the wrong side: z - margin, not z + margin": """
 def my_hidden(depth, keypoint, z, margin):
     x, y = np.round(keypoint).astype(int)

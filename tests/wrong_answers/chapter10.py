@@ -6,6 +6,12 @@ WRONG = {
 def my_keypoints(values):
     return np.array(values).reshape(21, 3)[:, :2]
 """,
+        "you ask where x and y are 0, but v says what is labelled": """
+def my_keypoints(values):
+    points = np.array(values, dtype=float).reshape(21, 3)[:, :2]
+    points[(points == 0).all(axis=1)] = np.nan
+    return points
+""",
         "you drop what is occluded, v = 1, but somebody labelled it: only v = 0 is missing": """
 def my_keypoints(values):
     triples = np.array(values, dtype=float).reshape(21, 3)

@@ -79,6 +79,7 @@ def _depths() -> list[tuple]:
     depth[1:4, 4:7] = 0.55  # a finger across
     depth[4, 2] = 0.63  # the joint's own skin
     spots = [((5.2, 2.1), 0.65), ((1.0, 5.0), 0.70), ((2.3, 3.8), 0.64), ((1.8, 5.0), 0.60), ((4.0, 1.2), 0.56)]
+    spots.append(((3.7, 2.0), 0.65))  # nearest to column 4
     return [(depth, np.array(spot), z, 0.02) for spot, z in spots]
 
 
@@ -97,6 +98,8 @@ check_hidden = Check(
         "x and y are swapped: an array is asked for its row first": _swapped,
         "it is hidden by what is nearer to the camera, and near means a small depth":
             lambda d, k, z, margin: hidden(-d, k, -z, margin),
+        "a pixel reaches half a pixel to each side of its centre: round, don't cut the digits off":
+            lambda d, k, z, margin: hidden(d, np.floor(k), z, margin),
         "the margin is on the wrong side: z - margin, not z + margin": lambda d, k, z, margin: hidden(d, k, z, -margin),
     },
     right="right: hidden where something else comes first",

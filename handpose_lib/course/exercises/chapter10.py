@@ -17,6 +17,8 @@ def _triples() -> list[tuple[list[float]]]:
     for _ in range(2):
         seen = rng.permutation([0] * 4 + [1] * 7 + [2] * 10)
         points = rng.uniform(5, 200, (21, 2)) * (seen > 0)[:, None]
+        points[np.flatnonzero(seen)[0]] = 0  # labelled, in the corner of the picture
+        points[np.flatnonzero(seen == 0)[0]] = 12, 34  # some programs leave a guess there
         cases.append((np.concatenate([points, seen[:, None]], 1).ravel().tolist(),))
     return cases
 
@@ -26,6 +28,11 @@ def _occluded_dropped(values: list[float]) -> np.ndarray:
     return np.where(triples[:, 2:] == 2, triples[:, :2], np.nan)
 
 
+def _zeros_dropped(values: list[float]) -> np.ndarray:
+    points = np.array(values, dtype=float).reshape(-1, 3)[:, :2]
+    return np.where((points == 0).all(1, keepdims=True), np.nan, points)
+
+
 check_keypoints = Check(
     truth=keypoints_of,
     cases=_triples,
@@ -33,6 +40,7 @@ check_keypoints = Check(
         "where v is 0 nothing was labelled: (0, 0) is a corner of the picture, not a keypoint": lambda values: np.array(
             values, dtype=float
         ).reshape(-1, 3)[:, :2],
+        "you ask where x and y are 0, but v says what is labelled": _zeros_dropped,
         "you drop what is occluded, v = 1, but somebody labelled it: only v = 0 is missing": _occluded_dropped,
         "x and y are swapped": lambda values: keypoints_of(values)[:, ::-1],
         "the order of the numbers is x, y, v for one keypoint after the other, not all x first": lambda values: (
