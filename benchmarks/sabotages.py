@@ -352,7 +352,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "answers replace labels", "answers",
-        "    _refuse_foreign(out / ANSWERS)\n", "",
+        "if path.is_file() and path.stat().st_size and not mine:", "if False:",
         "test_meant_files.py::test_answers_do_not_replace_a_file_that_is_none",
     ),
     # --- videos

@@ -78,10 +78,9 @@ def answer_files(files: Sequence[Path], predictor: HandPosePredictor, out: Path)
     """
     make_folder(out)
     check_target(out / ANSWERS)
-    _refuse_foreign(out / ANSWERS)
+    earlier = _earlier_answers(out / ANSWERS)
     remove_leftovers(out)
     plots.use_style()
-    earlier = _json_at(out / ANSWERS) or {}
     numbers = {name: number for number, name in enumerate(dict.fromkeys([*earlier, *map(str, files)]))}
     found: dict[str, dict] = {}
     failures: list[str] = []
@@ -183,11 +182,9 @@ def answer_video(
     """
     tracker.reset()
     facts = video.video_facts(file)
-    name = _free_name(out, file, ending)
+    name, earlier = _free_name(out, file, ending)
     for kind in (".json", ".csv"):
         check_target(out / f"{name}{kind}")
-    theirs = _json_at(out / f"{name}.json")
-    earlier = len(theirs["frames"]) if theirs else 0
     done = f"{len(facts.times)} frames of {file} are done"
     rows: list[dict[str, Any]] = []
     with stop_signal() as stopped:
@@ -251,12 +248,13 @@ def _write_numbers(
     _write_table(rows, path.with_suffix(".csv"))
 
 
-def _refuse_foreign(path: Path) -> None:
-    """ValueError where a file is there that `answer_files` did not write: nothing but its own answers are replaced."""
+def _earlier_answers(path: Path) -> dict[str, dict]:
+    """The answers of earlier runs; ValueError where `answer_files` did not write the file: nothing else is replaced."""
     content = _json_at(path)
     mine = isinstance(content, dict) and all(isinstance(one, dict) and "confidence" in one for one in content.values())
     if path.is_file() and path.stat().st_size and not mine:
         raise ValueError(f"{path} is no answer of `handpose predict` and would be replaced: give another --out")
+    return content if mine else {}
 
 
 def _json_at(path: Path) -> Any:
@@ -267,18 +265,21 @@ def _json_at(path: Path) -> Any:
         return None
 
 
-def _free_name(out: Path, file: Path, ending: str) -> str:
-    """A name for the answers on a video: its own, with a number where that is of other files or another video."""
+def _free_name(out: Path, file: Path, ending: str) -> tuple[str, int]:
+    """A name for the answers on a video, and how many frames those of an earlier run under this name have.
+
+    The name is its own, with a number where that is of other files or another video.
+    """
     ours = str(file), str(file.absolute())
     for number in range(1, 10_000):
         name = _short(file.stem) if number == 1 else f"{_short(file.stem)}_{number}"
         theirs = _json_at(out / f"{name}.json")
         mine = isinstance(theirs, dict) and "frames" in theirs
         if mine and (theirs.get("video"), theirs.get("path", ours[1])) == ours:  # older answers hold no path
-            return name
+            return name, len(theirs["frames"])
         taken = (out / f"{name}.json", out / f"{name}.csv", out / f"{name}{FILM}{ending}")
         if f"{name}.json" != ANSWERS and not any(path.exists() for path in taken):
-            return name
+            return name, 0
     raise ValueError(f"{out} holds too many answers on videos called {file.stem}: give another --out")
 
 

@@ -49,9 +49,7 @@ class Framing:
         check_fields(self)
         if not 1 <= self.image_size <= LARGEST_INPUT:
             raise ValueError(f"image_size is {self.image_size}, it must be from 1 to {LARGEST_INPUT}")
-        if (
-            not 0 <= self.crop < 1
-        ):  # at 1, the keypoint that ends the box would lie on the square's edge, and count as off
+        if not 0 <= self.crop < 1:  # at 1, a keypoint that ends the box would lie on the edge, and count as off
             raise ValueError(f"crop is {self.crop}, it is a share of the square: it must be from 0 to below 1")
         if self.upright and not self.crop:
             raise ValueError("upright turns the crops, so it needs a crop above 0")

@@ -115,8 +115,8 @@ class KeypointFolder(VisionDataset):
         rows = np.array([row for row in self._rows_of(names) if usable[row]], dtype=np.int64)
         if not len(rows):
             raise ValueError(
-                f"{self.labels} has {counted(len(set(names)), 'group')}, none for {split}: from 3 "
-                "groups on (persons or videos), each split has one"
+                f"{self.labels} has {counted(len(set(names)), 'group')}, none for {split}: from 3 groups on "
+                "(persons or videos), each split has one"
             )
         self._check_one_hand([files[row] for row in rows])
         _check_once(self.labels, hands, files)

@@ -17,7 +17,7 @@ class Stopped(KeyboardInterrupt):
         number: of the signal.
     """
 
-    def __init__(self, message: str, number: int = signal.SIGINT):
+    def __init__(self, message: str, number: int):
         super().__init__(message)
         self.number = number
 

@@ -208,7 +208,7 @@ class Trainer:
     def _look(self, stopped: list[int]) -> int:
         """Agree with all processes that the losses are finite, and on the signal to stop by (0: none)."""
         losses = self.losses[: self.batch].clone()
-        news = torch.tensor([*stopped[:1], 0][:1], device=self.device)
+        news = torch.tensor([stopped[0] if stopped else 0], device=self.device)
         if self.processes > 1:
             dist.all_reduce(losses)
             dist.all_reduce(news, dist.ReduceOp.MAX)

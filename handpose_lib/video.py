@@ -117,7 +117,7 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
     except ImportError:
         todo = f"install PyAV (`pip install av`), or {todo}" if codec else "play it to check, and save it again"
         raise ValueError(f"OpenCV decodes no frame of {path} ({what}): {todo}") from None
-    count, time, stated, length = 0, 0.0, 0, 0.0
+    count, time, stated, length, broken = 0, 0.0, 0, 0.0, False
     try:
         with av.open(str(path)) as container:
             if container.streams and not container.streams.video:
@@ -132,10 +132,10 @@ def _by_pyav(path: Path, codec: str) -> Iterator[tuple[np.ndarray, float]]:
     except (av.error.FFmpegError, IndexError) as error:
         if not count:
             raise ValueError(f"neither OpenCV nor PyAV decodes a frame of {path} ({error}; {what}): {todo}") from error
-        stated = max(stated, 2 * count)  # more than there were, in any case
+        broken = True
     if not count:
         raise ValueError(f"{path} has no frames: play it to check, and save it again")
-    if count < WHOLE * stated or time < WHOLE * length - FRAME_SECONDS:
+    if broken or count < WHOLE * stated or time < WHOLE * length - FRAME_SECONDS:
         warnings.warn(f"only {count:,} frames of {path} could be read, up to {time:.1f} s: it is damaged", stacklevel=3)
 
 

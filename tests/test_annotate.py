@@ -610,19 +610,20 @@ def test_after_a_save_that_failed_undo_and_remove_do_what_they_say(
     server: AnnotationServer, folder: Path, browser, monkeypatch
 ):
     page = opened(browser, server)
+
+    def fails(method: str, key: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.store, method, mock.Mock(side_effect=OSError("the disk is full")))
+            page.keyboard.press(key)
+            expected(page, "#status").to_have_text("not saved: the disk is full")
+
     page.locator(".point[data-point='0']").focus()
-    with monkeypatch.context() as patch:
-        patch.setattr(server.store, "save", mock.Mock(side_effect=OSError("the disk is full")))
-        page.keyboard.press("ArrowRight")
-        expected(page, "#status").to_have_text("not saved: the disk is full")
+    fails("save", "ArrowRight")
     page.keyboard.press("u")
     expected(page, "#status").to_have_text("no label is saved")
     page.keyboard.press("ArrowRight")
     wait_until_saved(page)
-    with monkeypatch.context() as patch:
-        patch.setattr(server.store, "remove", mock.Mock(side_effect=OSError("the disk is full")))
-        page.keyboard.press("x")
-        expected(page, "#status").to_have_text("not saved: the disk is full")
+    fails("remove", "x")
     page.keyboard.press("x")
     expected(page, "#status").to_have_text("no label is saved")
     assert labels_in(folder) == []

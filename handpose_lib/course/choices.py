@@ -64,7 +64,8 @@ def choose(
     if freihand and not accept_terms and not is_fetched(root):
         raise PermissionError(f"{TERMS}\nIf you agree, set accept_terms=True; nothing was downloaded.")
     taken = "HANDPOSE_RUNS" in _TAKEN  # an earlier choice; a variable set by hand stands
-    folder = work_folder() if runs is None and taken else _folder(runs)
+    usual = work_folder() if taken else runs_folder()
+    folder = usual if runs is None else _folder(runs)
     chosen = {
         "preset": preset,
         "freihand": str(root) if freihand else "",
@@ -78,7 +79,7 @@ def choose(
             print(f"HANDPOSE_PRESET is set to {by_hand['preset']} and takes precedence: nothing was written")
         return chosen
     # A chapter that is not told of the folder looks where results go otherwise, and finds the way there.
-    for place in {folder, folder if runs == "drive" else work_folder() if taken else runs_folder()}:
+    for place in {folder} if runs == "drive" else {folder, usual}:
         place.mkdir(parents=True, exist_ok=True)
         with atomic_path(place / FILE) as temporary:
             temporary.write_text(json.dumps(chosen, indent=1))

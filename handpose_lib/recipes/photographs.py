@@ -16,7 +16,7 @@ from torch import Tensor
 
 from handpose_lib.freihand import SPLITS, FreiHAND, split_rows
 from handpose_lib.keypoint_folder import FEWEST
-from handpose_lib.labels import LABELS, read_labels
+from handpose_lib.labels import LABELS, picture_of, read_labels
 from handpose_lib.metrics import bootstrap_interval, distances, normalizer_lengths
 from handpose_lib.predict import read_picture
 
@@ -75,7 +75,7 @@ def _from_labels(path: Path) -> tuple[list[Path], list, list]:
     if len(usable) < len(hands):
         left_out = f"{len(hands) - len(usable)} of {len(hands)} hands"
         warnings.warn(f"{path}: {left_out} have fewer than {FEWEST} labelled keypoints and are left out", stacklevel=3)
-    files = [path.parent / hand.file for hand in usable]
+    files = [picture_of(path.parent, hand.file) or path.parent / hand.file for hand in usable]
     return files, [hand.keypoints for hand in usable], [hand.group or hand.file for hand in usable]
 
 
