@@ -14,6 +14,7 @@ move the keypoints back; `examples/onnx_alone.py` does both with numpy and OpenC
 The file's metadata has an entry `handpose`: how the square is to be cut, and the names of the keypoints, as JSON.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from handpose_lib.framing import Framing, cut, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.metrics import pck
-from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip
+from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip, without_weights
+from handpose_lib.onnx_look import WEIGHTS, OnnxLook, fingerprint
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 
@@ -129,8 +131,29 @@ def export_onnx(
         graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     with atomic_path(path) as temporary:
         needed("onnx").save(graph, str(temporary))
-        report = _score(temporary, look) if eight_bit else _compare(temporary, look)
+        report = _score(temporary, look) if eight_bit else _compare(_answers_of(temporary), look)
     return ExportReport(Path(path), Path(path).stat().st_size, *report)
+
+
+def write_graph(model: nn.Module, folder: Path) -> Path:
+    """Write how a network computes and is decoded, without its weights, for `onnx_look.OnnxLook`; returns the file.
+
+    Its confidence is the height of the peaks: what makes chances of them belongs to the weights.
+
+    Raises:
+        ModuleNotFoundError: the extra `export` is not installed.
+        ValueError: the graph answers otherwise than PyTorch does; it is not written then.
+    """
+    look = Look(deepcopy(model)).eval().cpu()
+    look.model.calibration = ()
+    graph = traced(look)
+    strip(graph)
+    without_weights(graph, WEIGHTS)
+    path = folder / f"{fingerprint(model)}.onnx"
+    with atomic_path(path) as temporary:
+        needed("onnx").save(graph, str(temporary))
+        _compare(OnnxLook(look.model, temporary), look)
+    return path
 
 
 def traced(look: Look) -> "onnx.ModelProto":
@@ -184,18 +207,21 @@ def _round_convolutions(model: nn.Module) -> None:
             weights.data = weights.data.half().float()
 
 
+def _answers_of(path: Path) -> Callable[[np.ndarray], tuple[Tensor, Tensor]]:
+    """What a file answers to squares (B, S, S, 3): keypoints and confidence."""
+    running = session(path)
+    return lambda squares: tuple(map(torch.from_numpy, running.run(OUTPUTS[:2], {"images": squares})))
+
+
 @torch.inference_mode()
-def _compare(path: Path, look: Look) -> tuple[float, float, float]:
+def _compare(answers: Callable[[np.ndarray], tuple[Tensor, Tensor]], look: Look) -> tuple[float, float, float]:
     """Largest difference in px; ValueError where it is more than rounding explains. Batches of several sizes."""
     squares, truth = example_squares(look.framing, CHECKED, "val")
-    running = session(path)
     parts = np.split(squares, [1, 4, 20])
-    keypoints, confidence, _ = (
-        np.concatenate(each) for each in zip(*(running.run(OUTPUTS, {"images": part}) for part in parts), strict=True)
-    )
+    keypoints, confidence = (torch.cat(each) for each in zip(*map(answers, parts), strict=True))
     wanted, sure, _ = look(torch.from_numpy(squares))
-    difference = float((torch.from_numpy(keypoints) - wanted).abs().max())
-    less_sure = float((torch.from_numpy(confidence) - sure).abs().max())
+    difference = float((keypoints - wanted).abs().max())
+    less_sure = float((confidence - sure).abs().max())
     if not (difference <= LARGEST_DIFFERENCE and less_sure <= 1e-3):
         raise ValueError(
             f"the file answers otherwise than PyTorch does: by {difference:.4f} px and {less_sure:.4f} in confidence, "

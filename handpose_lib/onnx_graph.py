@@ -144,10 +144,37 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
     onnx.save(decoder, str(out))
 
 
-def session(path: str | Path) -> Any:
-    """An ONNX Runtime session on one thread of the CPU."""
+def without_weights(graph: "onnx.ModelProto", prefix: str) -> None:
+    """Take the weights out of a graph: what names an initializer of `prefix` is given when it is run.
+
+    Args:
+        graph: is changed.
+        prefix: how the names of the weights begin.
+    """
+    external = needed("onnx").TensorProto.EXTERNAL
+    for tensor in graph.graph.initializer:
+        if tensor.name.startswith(prefix):
+            tensor.ClearField("raw_data")
+            tensor.data_location = external
+            place = tensor.external_data.add()
+            place.key, place.value = "location", "weights"  # ONNX wants a name; no file of it is ever opened
+
+
+def session(path: str | Path, threads: int = 1, weights: dict[str, np.ndarray] | None = None) -> Any:
+    """An ONNX Runtime session on the processor.
+
+    Args:
+        path: of the graph.
+        threads: that a run may use.
+        weights: of a graph that was written without them, by their names in it.
+    """
     onnxruntime = needed("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait take no time
+    if weights is not None:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(values) for values in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    source = str(path) if weights is None else Path(path).read_bytes()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -7,11 +7,13 @@ told. Then it fits what the confidence means, on rendered hands that were held o
 
     data/weights/handpose.safetensors    the averaged weights, in 16 bits
     data/weights/finder.safetensors      those of the network that looks first
+    data/weights/graphs/                 how both compute, for ONNX Runtime (where the extra `export` is installed)
     figures/weights_history.csv          how the training went
     figures/weights.json                 what they score, and how that was measured
     figures/weights_per_keypoint.csv     the same per keypoint, on the bundled sample's test hands
 
-`--score` only scores the weights that are there; `--real FOLDER` adds labelled photographs.
+`--score` only scores the weights that are there; `--real FOLDER` adds labelled photographs. `--graphs` only writes the
+graphs of the weights that are there, on a computer that has the extra.
 
     python -m handpose_lib.recipes.pretrained --minutes 9 --start-from bundled --seed 2027
 
@@ -22,6 +24,7 @@ import argparse
 import json
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,7 @@ from handpose_lib.calibration import WITHIN, fit_calibration
 from handpose_lib.chains import fit_bones
 from handpose_lib.devices import pick_device
 from handpose_lib.evaluate import evaluate
+from handpose_lib.export import write_graph
 from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
@@ -152,6 +156,19 @@ def export(learners: dict[str, Learner], rows: list[dict], held_out: tuple[Tenso
         with atomic_path(project / "data" / "weights" / f"{name}.safetensors") as temporary:
             save_model(network, temporary, half=True)
     write_history(rows, project / "figures" / "weights_history.csv")
+    if find_spec("onnx") and find_spec("onnxscript"):
+        write_graphs(project)
+    else:
+        print("onnx or onnxscript is not installed: write the graphs elsewhere, with --graphs")
+
+
+def write_graphs(project: Path) -> None:
+    """Write the graphs of the bundled networks anew, see `onnx_look`; those of earlier networks are removed."""
+    folder = project / "data" / "weights" / "graphs"
+    networks = [load_model(project / "data" / "weights" / f"{name}.safetensors")[0] for name in ("handpose", "finder")]
+    written = {write_graph(network, folder) for network in networks}
+    for path in set(folder.glob("*.onnx")) - written:
+        path.unlink()
 
 
 def score_rendered(predictor: HandPosePredictor) -> dict:
@@ -205,6 +222,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--score", action="store_true", help="train nothing, score the weights that are there")
+    parser.add_argument("--graphs", action="store_true", help="only write the graphs of the weights that are there")
     parser.add_argument("--minutes", type=float, default=9.0, help="how long to train (default: 9, meant for a GPU)")
     parser.add_argument("--batch-size", type=int, default=NETWORK.batch_size, help="samples per step (default: 256)")
     parser.add_argument("--workers", type=int, help="processes that render (default: all cores but one)")
@@ -225,6 +243,9 @@ def main() -> None:
     project = checkout_root()
     if project is None:
         parser.error("this needs a checkout of the project: an installed package has no data/ and figures/ to write to")
+    if options.graphs:
+        write_graphs(project)
+        return
     path = project / "figures" / "weights.json"
     settings = json.loads(path.read_text(encoding="utf-8"))["settings"] if path.is_file() else {}
     if not options.score:

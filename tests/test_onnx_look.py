@@ -1,0 +1,220 @@
+"""Single looks by ONNX Runtime: they answer as PyTorch does, and weights that were trained on need no graph anew."""
+
+import pickle
+import sys
+import zipfile
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from handpose_lib.freihand import FreiHAND
+from handpose_lib.onnx_look import OnnxLook, bundled_graph, fingerprint, look_of
+from handpose_lib.predict import HandPosePredictor, bundled_finder, bundled_weights
+from handpose_lib.stacked import StackedUNet
+from handpose_lib.track import HandTracker
+from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.weights import load_model, save_model
+
+if find_spec("onnxruntime") is None:
+    pytest.skip("onnxruntime is not installed: it is in the extra `export`", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parent.parent
+NEAR = 0.01  # px: what rounding explains
+
+
+@pytest.fixture(scope="module")
+def pictures(bundled_root: Path) -> list[np.ndarray]:
+    dataset = FreiHAND(bundled_root, "val")
+    return [np.ascontiguousarray(dataset[row][0].numpy().transpose(1, 2, 0)) for row in range(0, len(dataset), 16)]
+
+
+@pytest.fixture(scope="module")
+def places(pictures: list[np.ndarray], by_pytorch: HandPosePredictor) -> list[Tensor]:
+    return list(by_pytorch(pictures)[0])
+
+
+@pytest.fixture(scope="module")
+def by_pytorch() -> HandPosePredictor:
+    return HandPosePredictor.from_pretrained(engine="pytorch")
+
+
+@pytest.fixture(scope="module")
+def by_onnx() -> HandPosePredictor:
+    return HandPosePredictor.from_pretrained(engine="onnxruntime")
+
+
+def counted(predictor: HandPosePredictor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the networks of a predictor are asked from now on, and of which engine."""
+    asked = []
+    for one in (predictor, predictor.finder):
+        for owner, name in ((one, "_heatmaps"), (one._onnx, "_run")):
+            work = getattr(owner, name)
+            monkeypatch.setattr(owner, name, lambda *given, w=work, n=name: asked.append(n) or w(*given))
+    return asked
+
+
+def test_looks_and_searches_answer_as_pytorch_does(pictures, places, by_pytorch, by_onnx, monkeypatch):
+    asked = counted(by_onnx, monkeypatch)
+    for picture, place in zip(pictures, places, strict=True):
+        pairs = (
+            (by_onnx.follow(picture, place), by_pytorch.follow(picture, place), NEAR),
+            # A look begins where the one before ended, and its square is rounded to whole grey levels.
+            (by_onnx.search(picture), by_pytorch.search(picture), 10 * NEAR),
+        )
+        for ours, theirs, near in pairs:
+            assert (ours[0] - theirs[0]).abs().max() < near
+            assert (ours[1] - theirs[1]).abs().max() < 0.01
+    assert "_heatmaps" not in asked and len(asked) >= 5 * len(pictures)  # a follow, finder, look, look and its mirror
+
+
+def test_a_look_without_a_network_to_decode_in_is_decoded_by_the_library(pictures, places, by_pytorch):
+    for options in ({"method": "argmax"}, {"mirrored": False, "passes": 1}):
+        one, other = (HandPosePredictor.from_pretrained(engine=name, **options) for name in ("onnxruntime", "pytorch"))
+        assert (one.search(pictures[0])[0] - other.search(pictures[0])[0]).abs().max() < NEAR
+    one = HandPosePredictor.from_pretrained(engine="onnxruntime")
+    one.model.bones = ()
+    highest = HandPosePredictor.from_pretrained(engine="pytorch")
+    highest.model.bones = ()
+    apart = [
+        (by_pytorch.follow(p, k)[0] - highest.follow(p, k)[0]).abs().max()
+        for p, k in zip(pictures, places, strict=True)
+    ]
+    chosen = int(np.argmax(apart))
+    assert apart[chosen] > 1  # the bones decide something there
+    assert (
+        one.follow(pictures[chosen], places[chosen])[0] - highest.follow(pictures[chosen], places[chosen])[0]
+    ).abs().max() < NEAR
+
+
+def test_batches_and_other_squares_go_through_pytorch(pictures, places, monkeypatch):
+    predictor = HandPosePredictor.from_pretrained(engine="onnxruntime")
+    asked = counted(predictor, monkeypatch)
+    predictor(pictures[:2])
+    assert set(asked) == {"_heatmaps"}
+    asked.clear()
+    smaller = HandPosePredictor.from_pretrained(
+        engine="onnxruntime", followed=type(predictor.framing)(96, crop=0.7, upright=True)
+    )
+    asked = counted(smaller, monkeypatch)
+    smaller.follow(pictures[0], places[0])
+    assert asked == ["_heatmaps"]
+
+
+def test_weights_that_were_trained_on_are_run_by_the_same_graph(pictures, places, tmp_path: Path):
+    model, _ = load_model(bundled_weights())
+    graph = bundled_graph(model)
+    with torch.no_grad():
+        model.head2.bias += 0.05
+        model.stem[0].weight *= 1.1
+    model.calibration = ()
+    save_model(model, tmp_path / "tuned.safetensors")
+    ours, theirs = (
+        HandPosePredictor.from_pretrained(tmp_path / "tuned.safetensors", engine=name)
+        for name in ("onnxruntime", "pytorch")
+    )
+    assert ours._onnx.graph == graph
+    found, sure = ours.follow(pictures[0], places[0])
+    wanted, certain = theirs.follow(pictures[0], places[0])
+    assert (found - wanted).abs().max() < NEAR and (sure - certain).abs().max() < 1e-3
+    bundled = HandPosePredictor.from_pretrained().follow(pictures[0], places[0])[1]
+    assert (sure - bundled).abs().max() > 0.01  # they are not the bundled ones
+
+
+def test_networks_without_a_graph_are_run_by_pytorch(tmp_path: Path):
+    unet = UNet2DHandPose(width=4, depth=2)
+    other = StackedUNet(8, 2, (8,), (8, 8))
+    assert look_of(unet) is None and look_of(other) is None
+    for model in (unet, other):
+        with pytest.raises(
+            ValueError, match=f"those of the bundled weights' shape, not a {type(model).__name__} on cpu"
+        ):
+            look_of(model, "onnxruntime")
+    with pytest.raises(ValueError, match="engine is 'tensorrt', it must be one of onnxruntime, pytorch"):
+        HandPosePredictor.from_pretrained(engine="tensorrt")
+    for changed in ("bones", "heatmap_sigma"):
+        model, _ = load_model(bundled_weights())
+        setattr(model, changed, {"bones": (), "heatmap_sigma": 2.0}[changed])
+        assert look_of(model) is None  # it is decoded in another way
+
+
+def test_without_onnx_runtime_pytorch_looks(monkeypatch, pictures, places, by_pytorch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    predictor = HandPosePredictor.from_pretrained()
+    assert predictor._onnx is None and predictor.finder._onnx is None
+    assert torch.equal(predictor.follow(pictures[0], places[0])[0], by_pytorch.follow(pictures[0], places[0])[0])
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'handpose-lib\[export\]'"):
+        HandPosePredictor.from_pretrained(engine="onnxruntime")
+
+
+def test_as_many_threads_are_used_as_pytorch_may_use(pictures, places, by_onnx):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            by_onnx.follow(pictures[0], places[0])
+            assert by_onnx._onnx._sessions[threads].get_session_options().intra_op_num_threads == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_predictor_can_be_copied_and_sent_to_another_process(pictures, places, by_onnx):
+    wanted = by_onnx.follow(pictures[0], places[0])[0]
+    for copy in (deepcopy(by_onnx), pickle.loads(pickle.dumps(by_onnx))):
+        assert torch.equal(copy.follow(pictures[0], places[0])[0], wanted)
+        tracker = HandTracker(copy)
+        assert tracker(pictures[0]).keypoints is not None
+
+
+def test_the_graphs_are_those_of_the_bundled_networks_and_hold_no_weights():
+    networks = [load_model(bundled_weights())[0], bundled_finder()]
+    graphs = {bundled_graph(network) for network in networks}
+    assert graphs == set((ROOT / "data" / "weights" / "graphs").iterdir())
+    for path in graphs:
+        content = path.read_bytes()
+        assert len(content) < 100_000 and b"/work" not in content and b".py" not in content
+
+
+def test_a_graph_is_of_a_kind_of_network_and_of_how_it_is_decoded():
+    model, _ = load_model(bundled_weights())
+    own = fingerprint(model)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    model.calibration = ()
+    assert fingerprint(model) == own
+    model.bones = ((0.5, 0.1, 0.1), *model.bones[1:])
+    assert fingerprint(model) != own
+
+
+def test_the_wheel_holds_the_graphs(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    for path in (ROOT / "data" / "weights" / "graphs").iterdir():
+        assert f"handpose_lib/bundled/{path.name}" in names
+
+
+def test_a_graph_is_written_without_weights_and_compared_with_pytorch(tmp_path: Path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    from handpose_lib import export
+
+    torch.manual_seed(0)
+    model = StackedUNet(8, 2, (8,), (8, 8), framing=export.Framing(64, 0.55, True)).eval()
+    for head in (model.head, model.head2):
+        nn.init.normal_(head.weight, std=0.3)
+    squares = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr(export, "example_squares", lambda *_: (squares, torch.rand(24, 21, 2) * 64))
+    path = export.write_graph(model, tmp_path)
+    assert path.name == f"{fingerprint(model)}.onnx" and path.stat().st_size < 100_000
+    found, heights = OnnxLook(model, path)(squares[:1])
+    wanted, certain, heatmaps = export.Look(model)(torch.from_numpy(squares[:1]))
+    assert (found - wanted).abs().max() < NEAR and (heights - certain).abs().max() < 1e-3
+    assert torch.allclose(OnnxLook(model, path).heatmaps(squares[:1]), heatmaps, atol=1e-4)
+    monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ValueError, match="answers otherwise than PyTorch does"):
+        export.write_graph(model, other)
+    assert list(other.iterdir()) == []
