@@ -18,7 +18,9 @@ PICTURES = 32  # of the validation set that are looked at
 
 
 def prediction(bench: "Bench", pictures: int = PICTURES) -> None:
-    """Rows h to l: a photograph with and without the finder, a tracked frame, a batch; MediaPipe and bones beside them.
+    """Rows h to m: a photograph with and without the finder, a tracked frame, a batch; MediaPipe and bones beside them.
+
+    On a processor, PyTorch alone beside ONNX Runtime as well, where that is installed.
 
     Args:
         bench: the run that the rows are added to.
@@ -51,21 +53,26 @@ def _rows(bench: "Bench", count: int) -> None:
     )
     bench.compare("i", "a tracked frame / a picture, whole", tracked, searched)
     bench.compare("j", f"{count} pictures in one batch / one by one", lambda: predictor(pictures), searched)
-    highest = HandPosePredictor.from_pretrained(device=bench.device)
+    alone, highest = (HandPosePredictor.from_pretrained(device=bench.device, engine="pytorch") for _ in range(2))
     highest.model.bones = ()
+    by_pytorch = each(lambda i: alone.follow(pictures[i], places[i]))
     bench.compare(
         "l",
-        "a tracked frame / the same, of each map the highest peak",
-        tracked,
+        "a tracked frame by PyTorch / the same, of each map the highest peak",
+        by_pytorch,
         each(lambda i: highest.follow(pictures[i], places[i])),
     )
-    for row in bench.rows[-4:]:
-        row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
+    if predictor.engine == "onnxruntime":
+        bench.compare("m", "a tracked frame, its look by ONNX Runtime / by PyTorch", tracked, by_pytorch)
+    else:
+        print("m    ONNX Runtime is not installed: no row with its time")
     if importlib.util.find_spec("mediapipe"):
         theirs = mediapipe_tracking(pictures)
         bench.compare("k", "a tracked frame / MediaPipe's on the same frame again", tracked, theirs)
     else:
         print("k    MediaPipe is not installed: no row with its time")
+    for row in (row for row in bench.rows if row["row"] in "hijklm"):
+        row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
 
 
 def mediapipe_tracking(pictures: list[np.ndarray]) -> Callable[[], None]:

@@ -164,6 +164,11 @@ class HandPosePredictor:
                 one._network, one._onnx = fuse_batch_norm(one.model), look_of(one.model, engine)
         return predictor
 
+    @property
+    def engine(self) -> str:
+        """What looks at single pictures: "onnxruntime" or "pytorch"."""
+        return "pytorch" if self._onnx is None else "onnxruntime"
+
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: np.ndarray | Tensor | Sequence | None = None
     ) -> tuple[Tensor, Tensor]:
