@@ -39,6 +39,7 @@ from handpose_lib.synthhand import sample_root
 if TYPE_CHECKING:
     import onnx
 
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OUTPUTS = ("keypoints", "confidence", "heatmaps")
 LARGEST_DIFFERENCE = 0.01  # px of the square, between PyTorch and ONNX Runtime: what rounding explains
 CHECKED = 64  # rendered crops on which they are compared
@@ -116,7 +117,7 @@ def export_onnx(
     check_keypoints(model)
     if half and eight_bit:
         raise ValueError("half and eight_bit exclude each other: choose one")
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in PACKAGES:
         needed(name)
     look = Look(deepcopy(model), method).eval().cpu()
     graph = copied(graph) if graph is not None else traced(look)
@@ -135,7 +136,7 @@ def export_onnx(
     return ExportReport(Path(path), Path(path).stat().st_size, *report)
 
 
-def write_graph(model: nn.Module, folder: Path) -> Path:
+def write_graph(model: nn.Module, folder: str | Path) -> Path:
     """Write how a network computes and is decoded, without its weights, for `onnx_look.OnnxLook`; returns the file.
 
     Its confidence is the height of the peaks: what makes chances of them belongs to the weights.
@@ -144,12 +145,14 @@ def write_graph(model: nn.Module, folder: Path) -> Path:
         ModuleNotFoundError: the extra `export` is not installed.
         ValueError: the graph answers otherwise than PyTorch does; it is not written then.
     """
+    for name in PACKAGES:
+        needed(name)
     look = Look(deepcopy(model)).eval().cpu()
     look.model.calibration = ()
     graph = traced(look)
     strip(graph)
     without_weights(graph, WEIGHTS)
-    path = folder / f"{fingerprint(model)}.onnx"
+    path = Path(folder, f"{fingerprint(model)}.onnx")
     with atomic_path(path) as temporary:
         needed("onnx").save(graph, str(temporary))
         _compare(OnnxLook(look.model, temporary), look)

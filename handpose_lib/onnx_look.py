@@ -5,12 +5,14 @@ than into computing. A runtime that is given the whole graph finds that out once
 single pictures and at the frames of videos with it, where it is installed and the network's graph is at hand.
 
 A graph says how a network computes, and how its heatmaps become keypoints; it holds no weights. They are those of the
-network that is asked, so that weights which were fine-tuned need no graph of their own. The graphs of the bundled
-networks lie in `data/weights/graphs/`, and `export.write_graph` writes them.
+network that is asked, so that weights which were fine-tuned need no graph of their own, unless their crops or the width
+of their peaks were changed. The graphs of the bundled networks lie in `data/weights/graphs/`, and `export.write_graph`
+writes them. Networks without one are run by PyTorch.
 """
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from torch import Tensor, nn
 from handpose_lib.decoding import decoding_of
 from handpose_lib.onnx_graph import needed, session
 from handpose_lib.storage import bundled_file
+from handpose_lib.weights import NETWORKS
 
 ENGINES = ("onnxruntime", "pytorch")
 WEIGHTS = "model."  # what comes before a weight's name in a graph
-FORMAT = 1  # of the graphs; another when what is in them beside the network changes
+FORMAT = 1  # of the graphs; another when `normalize`, a network's `forward`, `chained_peaks` or `local_peak` changes
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -41,6 +44,8 @@ def fingerprint(model: nn.Module) -> str:
 
 def bundled_graph(model: nn.Module) -> Path | None:
     """The graph of a network among those that come with the project; None where it has none."""
+    if type(model) not in NETWORKS.values():
+        return None
     try:
         return bundled_file(f"data/weights/graphs/{fingerprint(model)}.onnx")
     except FileNotFoundError:
@@ -53,31 +58,37 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
     Args:
         model: a network with a `framing`, whose weights do not change any more.
         engine: one of `ENGINES`; None: ONNX Runtime where it is installed, the network is on the processor, and its
-            graph is at hand.
+            graph is at hand. Where it is installed and can't be used, a warning says why.
 
     Raises:
-        ValueError: ONNX Runtime is asked for and can't be had for this network.
+        ValueError: ONNX Runtime is asked for and can't run this network; it says why.
         ModuleNotFoundError: or it is not installed.
     """
     if engine not in (*ENGINES, None):
         raise ValueError(f"engine is {engine!r}, it must be one of {', '.join(ENGINES)}")
     if engine == "pytorch":
         return None
-    device, graph = next(model.parameters()).device.type, bundled_graph(model)
-    if device == "cpu" and graph is not None:
-        try:
-            needed("onnxruntime")
-        except ModuleNotFoundError:
-            if engine is not None:
-                raise
+    graph = bundled_graph(model)
+    device = None if graph is None else next(model.parameters()).device.type
+    if device != "cpu":
+        if engine is None:
             return None
-        return OnnxLook(model, graph)
-    if engine is not None:
-        raise ValueError(
-            "engine='onnxruntime' is for networks on the processor whose graph comes with the project: those of the "
-            f"bundled weights' shape, not a {type(model).__name__} on {device}"
+        why = (
+            f"it is on {device}" if graph else "no graph of it comes with the project, as there is of the bundled ones"
         )
-    return None
+        raise ValueError(f"ONNX Runtime can't run this {type(model).__name__}: {why}. Leave engine out")
+    try:
+        return OnnxLook(model, graph)
+    except ModuleNotFoundError:
+        if engine is None:
+            return None
+        raise
+    except Exception as error:  # of an installation that is damaged or too old, or of a graph that is
+        why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
+        if engine is not None:
+            raise ValueError(f"{why}: install onnxruntime 1.20 or later, or restore the file") from error
+        warnings.warn(f"{why}: PyTorch does. To leave this out, say engine='pytorch'", stacklevel=3)
+        return None
 
 
 class OnnxLook:
@@ -97,10 +108,15 @@ class OnnxLook:
             for name, values in model.state_dict().items()
             if values.ndim
         }
-        self._sessions: dict[int, Any] = {}  # by their number of threads
+        self._session: tuple[int, Any] = (0, None)  # for how many threads it is, and the session
+        self._started(torch.get_num_threads())
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sessions": {}}  # they belong to this process
+        return self.__dict__ | {"_session": (0, None)}  # it belongs to this process
+
+    def takes(self, squares: np.ndarray) -> bool:
+        """Whether it is asked for these squares (B, S, S, 3): one, since PyTorch is no slower with several."""
+        return squares.shape == (1, self.size, self.size, 3)
 
     def __call__(self, squares: np.ndarray) -> tuple[Tensor, Tensor]:
         """Squares (B, S, S, 3) uint8, RGB -> keypoints (B, 21, 2) in px of them, and the heights of peaks (B, 21)."""
@@ -111,11 +127,18 @@ class OnnxLook:
         """Squares (B, S, S, 3) uint8, RGB -> heatmaps (B, 21, H, W)."""
         return self._run(squares, "heatmaps")[0]
 
+    def _started(self, threads: int) -> Any:
+        """The session for so many threads; one of another number is given up."""
+        own, running = self._session
+        if own != threads:
+            running = session(self.graph, threads, self._weights)
+            self._session = threads, running
+        return running
+
     def _run(self, squares: np.ndarray, *outputs: str) -> list[Tensor]:
-        threads = torch.get_num_threads()
-        if threads not in self._sessions:
-            self._sessions[threads] = session(self.graph, threads, self._weights)
         options = needed("onnxruntime").RunOptions()
         options.only_execute_path_to_fetches = True
-        answers = self._sessions[threads].run(outputs, {"images": np.ascontiguousarray(squares)}, options)
-        return [torch.from_numpy(answer) for answer in answers]
+        running = self._started(torch.get_num_threads())
+        return [
+            torch.from_numpy(each) for each in running.run(outputs, {"images": np.ascontiguousarray(squares)}, options)
+        ]

@@ -202,7 +202,7 @@ def photographs(bundled_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_example_finds_what_the_predictor_finds_without_torch(bundled, photographs: list[Path], tmp_path: Path):
-    predictor = HandPosePredictor.from_pretrained(mirrored=False, finder=None)
+    predictor = HandPosePredictor.from_pretrained(mirrored=False, finder=None, engine="pytorch")
     blocked = (
         "import runpy, sys; sys.modules |= dict.fromkeys(('torch', 'torchvision', 'handpose_lib'))\n"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"

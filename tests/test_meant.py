@@ -266,8 +266,9 @@ ARGUMENTS = {
     "a skeleton of NaN": (
         lambda: draw_skeleton(PICTURE.copy(), np.full((21, 2), math.nan), np.ones(21)), "must be .* and finite, confi"
     ),
-    "an image without end": (lambda: render_hand(0, image_size=10**6), "and the size at most 4096"),
-    "images without end": (lambda: write_dataset("no", 1, image_size=10**6), "they must be >= 0, from 1 to 4096"),
+    "an image without end": (lambda: render_hand(0, image_size=10**6), "and the size from 16 to 4096"),
+    "an image of a pixel": (lambda: render_hand(0, image_size=1), "image_size 1: .* the size from 16 to 4096"),
+    "images without end": (lambda: write_dataset("no", 1, image_size=10**6), "they must be >= 0, from 16 to 4096"),
     "settings of nothing": (lambda: TrainSettings.from_json(None), "these are no settings that to_json wrote: None"),
     "settings of another version": (
         lambda: TrainSettings.from_json(TrainSettings().to_json() | {"momentum": 1}), "momentum is no setting of TrainS"

@@ -12,17 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.onnx_look import OnnxLook, bundled_graph, fingerprint, look_of
+from handpose_lib.onnx_look import ENGINES, OnnxLook, bundled_graph, fingerprint, look_of
 from handpose_lib.predict import HandPosePredictor, bundled_finder, bundled_weights
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.track import HandTracker
 from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.weights import load_model, save_model
 
-if find_spec("onnxruntime") is None:
-    pytest.skip("onnxruntime is not installed: it is in the extra `export`", allow_module_level=True)
-
+needs_runtime = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is in the extra `export`")
 ROOT = Path(__file__).resolve().parent.parent
 NEAR = 0.01  # px: what rounding explains
 
@@ -58,6 +57,7 @@ def counted(predictor: HandPosePredictor, monkeypatch: pytest.MonkeyPatch) -> li
     return asked
 
 
+@needs_runtime
 def test_looks_and_searches_answer_as_pytorch_does(pictures, places, by_pytorch, by_onnx, monkeypatch):
     asked = counted(by_onnx, monkeypatch)
     for picture, place in zip(pictures, places, strict=True):
@@ -72,6 +72,7 @@ def test_looks_and_searches_answer_as_pytorch_does(pictures, places, by_pytorch,
     assert "_heatmaps" not in asked and len(asked) >= 5 * len(pictures)  # a follow, finder, look, look and its mirror
 
 
+@needs_runtime
 def test_a_look_without_a_network_to_decode_in_is_decoded_by_the_library(pictures, places, by_pytorch):
     for options in ({"method": "argmax"}, {"mirrored": False, "passes": 1}):
         one, other = (HandPosePredictor.from_pretrained(engine=name, **options) for name in ("onnxruntime", "pytorch"))
@@ -91,20 +92,30 @@ def test_a_look_without_a_network_to_decode_in_is_decoded_by_the_library(picture
     ).abs().max() < NEAR
 
 
+@needs_runtime
+@pytest.mark.parametrize("size", [96, 160])
+def test_squares_of_another_size_go_through_pytorch(pictures, places, size):
+    framing = Framing(size, 0.55, True)
+    for options in ({"framing": framing}, {"followed": framing}):
+        ours, theirs = (HandPosePredictor.from_pretrained(engine=name, **options) for name in ENGINES)
+        assert (ours.follow(pictures[0], places[0])[0] - theirs.follow(pictures[0], places[0])[0]).abs().max() < NEAR
+        assert (ours.search(pictures[0])[0] - theirs.search(pictures[0])[0]).abs().max() < 10 * NEAR
+
+
+@needs_runtime
 def test_batches_and_other_squares_go_through_pytorch(pictures, places, monkeypatch):
     predictor = HandPosePredictor.from_pretrained(engine="onnxruntime")
     asked = counted(predictor, monkeypatch)
     predictor(pictures[:2])
     assert set(asked) == {"_heatmaps"}
     asked.clear()
-    smaller = HandPosePredictor.from_pretrained(
-        engine="onnxruntime", followed=type(predictor.framing)(96, crop=0.7, upright=True)
-    )
+    smaller = HandPosePredictor.from_pretrained(engine="onnxruntime", followed=Framing(96, crop=0.7, upright=True))
     asked = counted(smaller, monkeypatch)
     smaller.follow(pictures[0], places[0])
     assert asked == ["_heatmaps"]
 
 
+@needs_runtime
 def test_weights_that_were_trained_on_are_run_by_the_same_graph(pictures, places, tmp_path: Path):
     model, _ = load_model(bundled_weights())
     graph = bundled_graph(model)
@@ -125,14 +136,12 @@ def test_weights_that_were_trained_on_are_run_by_the_same_graph(pictures, places
     assert (sure - bundled).abs().max() > 0.01  # they are not the bundled ones
 
 
-def test_networks_without_a_graph_are_run_by_pytorch(tmp_path: Path):
+def test_networks_without_a_graph_are_run_by_pytorch(tmp_path: Path, monkeypatch):
     unet = UNet2DHandPose(width=4, depth=2)
     other = StackedUNet(8, 2, (8,), (8, 8))
     assert look_of(unet) is None and look_of(other) is None
     for model in (unet, other):
-        with pytest.raises(
-            ValueError, match=f"those of the bundled weights' shape, not a {type(model).__name__} on cpu"
-        ):
+        with pytest.raises(ValueError, match=f"can't run this {type(model).__name__}: no graph of it comes"):
             look_of(model, "onnxruntime")
     with pytest.raises(ValueError, match="engine is 'tensorrt', it must be one of onnxruntime, pytorch"):
         HandPosePredictor.from_pretrained(engine="tensorrt")
@@ -140,28 +149,66 @@ def test_networks_without_a_graph_are_run_by_pytorch(tmp_path: Path):
         model, _ = load_model(bundled_weights())
         setattr(model, changed, {"bones": (), "heatmap_sigma": 2.0}[changed])
         assert look_of(model) is None  # it is decoded in another way
+    model, _ = load_model(bundled_weights())
+    with pytest.raises(ValueError, match="can't run this StackedUNet: it is on meta"):
+        look_of(model.to("meta"), "onnxruntime")
+
+    class Other(nn.Module):
+        """A finder of somebody's own, without parameters."""
+
+        framing, shape = Framing(96), property(lambda self: torch.zeros(2))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.zeros(len(images), 21, 24, 24)
+
+    predictor = HandPosePredictor.from_pretrained(finder=Other())
+    assert predictor.finder.engine == "pytorch"
 
 
-def test_without_onnx_runtime_pytorch_looks(monkeypatch, pictures, places, by_pytorch):
+def test_without_onnx_runtime_pytorch_looks(monkeypatch, pictures, places, by_pytorch, recwarn):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     predictor = HandPosePredictor.from_pretrained()
-    assert predictor._onnx is None and predictor.finder._onnx is None
+    assert predictor.engine == predictor.finder.engine == "pytorch" and not recwarn.list
     assert torch.equal(predictor.follow(pictures[0], places[0])[0], by_pytorch.follow(pictures[0], places[0])[0])
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'handpose-lib\[export\]'"):
         HandPosePredictor.from_pretrained(engine="onnxruntime")
 
 
+@pytest.mark.parametrize("damage", ["import", "old", "empty"])
+def test_an_onnx_runtime_that_can_not_be_used_is_told_and_pytorch_looks(
+    damage, tmp_path, monkeypatch, pictures, places
+):
+    if damage == "empty":
+        pytest.importorskip("onnxruntime")
+        graph = tmp_path / "empty.onnx"
+        graph.touch()
+        monkeypatch.setattr("handpose_lib.onnx_look.bundled_graph", lambda model: graph)
+    else:
+        (tmp_path / "onnxruntime.py").write_text("raise ImportError('DLL load failed')" if damage == "import" else "")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.warns(UserWarning, match=r"ONNX Runtime can't run .*\.onnx \(.+\): PyTorch does") as told:
+        predictor = HandPosePredictor.from_pretrained()
+    assert told[0].filename == __file__
+    assert predictor.engine == "pytorch" and predictor.follow(pictures[0], places[0])[0].isfinite().all()
+    with pytest.raises(ValueError, match=r"install onnxruntime 1\.20 or later, or restore the file"):
+        HandPosePredictor.from_pretrained(engine="onnxruntime")
+
+
+@needs_runtime
 def test_as_many_threads_are_used_as_pytorch_may_use(pictures, places, by_onnx):
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             by_onnx.follow(pictures[0], places[0])
-            assert by_onnx._onnx._sessions[threads].get_session_options().intra_op_num_threads == threads
+            assert by_onnx._onnx._started(threads).get_session_options().intra_op_num_threads == threads
+            assert by_onnx._onnx._started(threads) is by_onnx._onnx._started(threads)
     finally:
         torch.set_num_threads(before)
 
 
+@needs_runtime
 def test_a_predictor_can_be_copied_and_sent_to_another_process(pictures, places, by_onnx):
     wanted = by_onnx.follow(pictures[0], places[0])[0]
     for copy in (deepcopy(by_onnx), pickle.loads(pickle.dumps(by_onnx))):
@@ -173,7 +220,7 @@ def test_a_predictor_can_be_copied_and_sent_to_another_process(pictures, places,
 def test_the_graphs_are_those_of_the_bundled_networks_and_hold_no_weights():
     networks = [load_model(bundled_weights())[0], bundled_finder()]
     graphs = {bundled_graph(network) for network in networks}
-    assert graphs == set((ROOT / "data" / "weights" / "graphs").iterdir())
+    assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx"))
     for path in graphs:
         content = path.read_bytes()
         assert len(content) < 100_000 and b"/work" not in content and b".py" not in content
@@ -192,16 +239,17 @@ def test_a_graph_is_of_a_kind_of_network_and_of_how_it_is_decoded():
 
 def test_the_wheel_holds_the_graphs(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
-    for path in (ROOT / "data" / "weights" / "graphs").iterdir():
+    for path in (ROOT / "data" / "weights" / "graphs").glob("*.onnx"):
         assert f"handpose_lib/bundled/{path.name}" in names
 
 
+@needs_runtime
 def test_a_graph_is_written_without_weights_and_compared_with_pytorch(tmp_path: Path, monkeypatch):
     pytest.importorskip("onnxscript")
     from handpose_lib import export
 
     torch.manual_seed(0)
-    model = StackedUNet(8, 2, (8,), (8, 8), framing=export.Framing(64, 0.55, True)).eval()
+    model = StackedUNet(8, 2, (8,), (8, 8), framing=Framing(64, 0.55, True)).eval()
     for head in (model.head, model.head2):
         nn.init.normal_(head.weight, std=0.3)
     squares = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.recipes import own_hands
 from handpose_lib.synthhand.clip import render_clip
+from handpose_lib.synthhand.skin import glove
 from handpose_lib.weights import fine_tuning
 
 
@@ -23,6 +25,13 @@ def test_the_stand_in_is_a_folder_of_labelled_blue_hands(tmp_path: Path):
         x, y = target["keypoints"][target["visible"]].round().long().clamp(0, 223).T
         red, _, blue = image[:, y, x].float().mean(1)
         assert blue > red, "labels lie on the glove"
+    poses = []
+    for row in range(len(hands)):
+        shown = hands.keypoints[row] - hands.keypoints[row, :1]
+        size = np.linalg.norm(shown[9])
+        poses.append(np.linalg.norm(shown, axis=1) / size)  # how far each keypoint is from the wrist, in palms
+    changes = np.abs(np.diff(np.array(poses).reshape(3, own_hands.PICTURES, 21), axis=1)).mean((1, 2))
+    assert changes.min() > 0.15, "each picture of a person shows another pose"
     before = (folder / "keypoints.json").stat().st_mtime_ns
     own_hands.write_stand_in(folder, persons=5)
     assert (folder / "keypoints.json").stat().st_mtime_ns == before, "what is there stays"
@@ -35,6 +44,13 @@ def test_a_glove_changes_the_colour_of_a_hand_and_nothing_else():
     for frame, sign in ((bare, -1), (gloved, 1)):
         red, _, blue = frame.image[y, x].mean(0, dtype=float)
         assert sign * (blue - red) > 10
+
+
+def test_a_glove_is_as_dull_on_its_nails_and_its_colour_is_one():
+    assert own_hands.GLOVE.nail_gloss == 0
+    for colour, gloss in (((-1, 70, 170), 0.5), ((0, 70, 256), 0.5), ((0, 70, 170), 1.5), ((0, float("nan"), 0), 0.5)):
+        with pytest.raises(ValueError, match="must be from 0 to"):
+            glove(*colour, gloss=gloss)
 
 
 def test_a_comparison_has_a_line_per_seed_and_set(tmp_path: Path, monkeypatch):

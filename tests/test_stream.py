@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from handpose_lib.augment import NO_AUGMENTATION
 from handpose_lib.framing import Framing
+from handpose_lib.onnx_look import fingerprint
 from handpose_lib.predict import bundled_weights
 from handpose_lib.recipes import pretrained, stream, streamed
 from handpose_lib.recipes.stream import SIZE, HandStream
@@ -268,6 +271,8 @@ def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
     row = {"data": "none", "pck_0.2_bbox": 0.5, "epe": 1.0, "unit": "px"}
     monkeypatch.setattr(pretrained, "score_rendered", lambda predictor: row)
     monkeypatch.setattr(pretrained, "write_per_keypoint", lambda *given: None)
+    drawn = []
+    monkeypatch.setattr(pretrained, "write_graphs", drawn.append)
 
     def recorded(*arguments: str) -> dict:
         monkeypatch.setattr(sys, "argv", ["pretrained", *arguments])
@@ -282,7 +287,42 @@ def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
     again = recorded("--batch-size", "4", "--start-from", "bundled")
     assert again["handpose"] == (pretrained.AGAIN.learning_rate, 4) == (used[1]["handpose"].learning_rate, 4)
     assert "finder" not in used[1] and again["finder"] == whole["finder"]  # which was not trained
-    assert recorded("--score") == again and len(used) == 2
+    assert recorded("--score") == again and len(used) == len(drawn) == 2
+
+
+def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path, monkeypatch, capsys):
+    weights = tmp_path / "data" / "weights"
+    (weights / "graphs").mkdir(parents=True)
+    for name, file in (("handpose", bundled_weights()), ("finder", bundled_weights().with_name("finder.safetensors"))):
+        (weights / f"{name}.safetensors").write_bytes(file.read_bytes())
+    (weights / "graphs" / "old.onnx").touch()
+
+    def write(network: nn.Module, folder: Path) -> Path:
+        path = folder / f"{fingerprint(network)}.onnx"
+        path.touch()
+        return path
+
+    monkeypatch.setattr(pretrained, "write_graph", write)
+    monkeypatch.setattr(pretrained, "checkout_root", lambda: tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pretrained", "--graphs"])
+    pretrained.main()
+    bundled = bundled_weights().parent / "graphs"
+    assert {path.name for path in (weights / "graphs").iterdir()} == {path.name for path in bundled.glob("*.onnx")}
+
+    def refuse(*given) -> Path:
+        raise ModuleNotFoundError("this needs onnx")
+
+    monkeypatch.setattr(pretrained, "write_graph", refuse)
+    (tmp_path / "figures").mkdir()
+    for name in ("train", "export", "write_per_keypoint"):
+        monkeypatch.setattr(pretrained, name, lambda *given: ())
+    monkeypatch.setattr(pretrained.HandPosePredictor, "from_pretrained", lambda **options: None)
+    row = {"data": "none", "pck_0.2_bbox": 0.5, "epe": 1.0, "unit": "px"}
+    monkeypatch.setattr(pretrained, "score_rendered", lambda predictor: row)
+    monkeypatch.setattr(sys, "argv", ["pretrained"])
+    pretrained.main()  # the scores are written all the same
+    assert (tmp_path / "figures" / "weights.json").is_file()
+    assert "no graphs were written (this needs onnx): write them elsewhere, with --graphs" in capsys.readouterr().out
 
 
 def test_the_last_stage_disturbs_less_than_the_first():

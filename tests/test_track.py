@@ -7,7 +7,7 @@ from dots import dot_predictor, draw_dots, film_of_dots, hand_of_dots
 
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
-from handpose_lib.synthhand.clip import render_clip
+from handpose_lib.synthhand.clip import _smoothed, render_clip
 from handpose_lib.track import SEARCH_EVERY, HandsTracker, HandTracker, hand_length, painted_over
 
 HAND = torch.rand(21, 2, generator=torch.Generator().manual_seed(0)) * 40
@@ -218,8 +218,32 @@ def test_a_film_is_the_same_every_time_and_its_keypoints_are_on_it_and_move_smoo
     assert 0.1 < steps.mean() < 5 and steps.max() < 15
     assert np.abs(np.diff(steps, axis=0)).max() < 3  # no jerks
     assert not np.array_equal(film[0].image, film[1].image)
-    with pytest.raises(ValueError, match="frames 0"):
-        next(render_clip(frames=0))
+
+
+@pytest.mark.parametrize("given", [
+    {"frames": 0}, {"frames": 2.5}, {"size": 100.5}, {"seed": -1}, {"fps": float("inf")}, {"fps": 0}, {"share": 0.7},
+])  # fmt: skip
+def test_a_film_that_can_not_be_meant_is_refused_at_once(given: dict):
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError, match=f"{name} {value}"):
+        render_clip(**given)
+
+
+def test_a_film_without_a_path_is_given_up(monkeypatch):
+    monkeypatch.setattr("handpose_lib.synthhand.clip.TRIES", 2)
+    monkeypatch.setattr("handpose_lib.synthhand.clip._path", lambda *given: None)
+    with pytest.raises(ValueError, match=r"no path was found in 2 attempts .*: try a smaller share, or fewer frames"):
+        next(render_clip(frames=2, share=0.6))
+
+
+def test_a_films_motion_is_smoothed_over_seconds_and_not_over_frames():
+    """Twice as many frames a second show the same motion; a picture a second shows a pose of its own."""
+    slow, fast = (list(render_clip(n, seed=3, size=64, fps=fps)) for n, fps in ((8, 15.0), (15, 30.0)))
+    apart = [np.abs(a.keypoints - b.keypoints).max() for a, b in zip(slow, fast[::2], strict=True)]
+    assert max(apart) < 0.5
+    rows = np.arange(12.0).reshape(4, 3) ** 2
+    assert np.allclose(_smoothed(rows, 0.05), rows)
+    assert np.allclose(_smoothed(np.ones((5, 2)), 2.0), 1)
 
 
 def test_following_a_hand_is_as_exact_as_searching_for_it_in_every_frame():

@@ -431,7 +431,7 @@ def test_pictures_get_the_keypoints_that_python_gives_them(visit: Visit, picture
     for number, file in enumerate(pictures, 1):
         visit.page.set_input_files("#picture-file", file)
         answers = visit.answers(number)
-    predictor = HandPosePredictor.from_pretrained()
+    predictor = HandPosePredictor.from_pretrained(engine="pytorch")
     looked, heatmaps_of = [], predictor._heatmaps
     predictor._heatmaps = lambda *given: looked.append(heatmaps_of(*given)) or looked[-1]
     keypoints, confidence, tied, parted = [], [], [], []
@@ -586,7 +586,7 @@ def test_a_camera_is_followed(visit: Visit, film):
     numbers = [a["number"] for a in answers]
     assert len(set(numbers)) > 10 and max(numbers) < len(frames)
     seen = [(frames[answer["number"]], answer["seconds"]) for answer in answers]
-    followed = list(HandPosePredictor.from_pretrained().track(seen))
+    followed = list(HandPosePredictor.from_pretrained(engine="pytorch").track(seen))
     pairs = list(zip(answers, followed, strict=True))
     assert np.mean([answer["found"] == (hand.keypoints is not None) for answer, hand in pairs]) >= 0.95
     assert np.mean([a["searched"] for a in answers]) < 0.3

@@ -24,7 +24,6 @@ import argparse
 import json
 import os
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +155,6 @@ def export(learners: dict[str, Learner], rows: list[dict], held_out: tuple[Tenso
         with atomic_path(project / "data" / "weights" / f"{name}.safetensors") as temporary:
             save_model(network, temporary, half=True)
     write_history(rows, project / "figures" / "weights_history.csv")
-    if find_spec("onnx") and find_spec("onnxscript"):
-        write_graphs(project)
-    else:
-        print("onnx or onnxscript is not installed: write the graphs elsewhere, with --graphs")
 
 
 def write_graphs(project: Path) -> None:
@@ -266,6 +261,11 @@ def main() -> None:
     write_per_keypoint(predictor, project / "figures" / "weights_per_keypoint.csv")
     for row in rows:
         print(f"{row['data']}: PCK@0.2 (bbox) {row['pck_0.2_bbox']:.3f}, mean error {row['epe']:.2f} {row['unit']}")
+    if not options.score:
+        try:
+            write_graphs(project)
+        except (ModuleNotFoundError, ValueError) as error:
+            print(f"no graphs were written ({error}): write them elsewhere, with --graphs")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ TOWARDS_PARENT = np.array([
 ])  # fmt: skip
 
 # FreiHAND's ring and little fingers also begin farther from the middle finger and nearer to the wrist, and three of its
-# joints lie elsewhere in the flesh: the thumb's root 1.6 cm deeper in its ball. Compared with four real hands in
-# the palm's frame (towards the index finger, towards the fingertips, out of the palm), metres of a hand of this size.
+# joints lie elsewhere in the flesh: the thumb's root 1.6 cm deeper in its ball. Measured on four real hands: each entry
+# is in metres towards the index finger, towards the fingertips and out of the palm, for a hand of this asset's size.
 MOVED_FINGERS = {3: (-0.0040, -0.0028, 0.0), 4: (-0.0052, -0.0050, 0.0)}
 MOVED_ROOTS = {0: (0.0043, -0.0085, 0.0135), 3: (-0.0033, 0.0, 0.0010), 4: (-0.0045, 0.0, 0.0015)}
 
@@ -224,9 +224,8 @@ def _joint_shares(raw: dict) -> np.ndarray:
             if bone is None:  # the thumb's metacarpal is its first finger bone
                 continue
             along = points[k + 1] - points[k]
-            place = np.clip(
-                (vertices - points[k]) @ along / (along @ along), 0, 1
-            )  # 0 at the bone's head, 1 at its end
+            # 0 at the bone's head, 1 at its end
+            place = np.clip((vertices - points[k]) @ along / (along @ along), 0, 1)
             if k > 0:
                 share[:, finger, k - 1] += weights[:, bone] * (1 - place)
             if k < 3:

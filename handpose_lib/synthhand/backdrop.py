@@ -1,6 +1,6 @@
-"""What is behind the hand: a green screen in a studio, rooms, walls, wood, cloth, foliage, windows.
+"""What is behind the hand: a green screen, parts of photographs, or drawn rooms, walls, wood, cloth, foliage and views.
 
-Every background is (H, W, 3) float32, sRGB 0-1, muted as photographs are.
+What `green_screen` and `backdrop` return is (H, W, 3) float32, sRGB 0-1, muted as photographs are.
 """
 
 import functools
@@ -32,7 +32,7 @@ def green_screen(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def backdrop(rng: np.random.Generator, size: int, photographs: bool = True) -> np.ndarray:
-    """Any other place; `photographs=False` draws all of them."""
+    """Any other place; with `photographs=False` always a drawn one."""
     kind = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
     while kind == "photograph" and not photographs:
         kind = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))

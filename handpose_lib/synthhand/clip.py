@@ -1,14 +1,17 @@
 """A rendered film of one hand with known keypoints: for measuring what follows a hand from frame to frame.
 
 The hand goes from one pose to the next, turns, wanders over the picture and comes nearer and farther, all of it
-smoothly; skin, light, background and what it wears stay the same, and every frame has noise of its own.
+smoothly. Skin, background, lamps and what it wears stay the same, and so does the camera's own pattern of noise, to
+which every frame adds some of its own. The exposure follows the hand, as a telephone's does.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..fields import is_number, is_whole
 from .asset import HandAsset, load_asset, unit
 from .hand import Pose, PosedHand, pose_hand, rotation, shaped
 from .picture import compose
@@ -19,8 +22,10 @@ from .scene import HAND_SIZE, MARGIN, REFERENCE, make_scene, random_turn
 from .shading import render_layer
 from .skin import Skin
 
-POSE_SECONDS = 1.2  # from one pose to the next; half of it is a rest
+POSE_SECONDS = 1.2  # from one pose to the next
 REST = 0.4  # share of that time in which the fingers rest
+SMOOTHING = 1 / 15  # s, standard deviation of the Gaussian that smooths the fingers' motion
+TRIES = 100  # hands and paths that are tried before a film is given up
 NEAREST_ELBOW = 0.35  # m from the camera
 NOISE = 3.0  # grey levels, standard deviation of each frame's own noise
 
@@ -46,24 +51,37 @@ def render_clip(
 
     Args:
         frames: how many.
-        seed: of the hand, its way and its surroundings.
+        seed: of the hand, its path and its surroundings.
         size: side of the square frames, px.
         fps: frames per second; decides how far the hand moves from one to the next.
         share: of the frame that the hand's box fills on average.
         skin: of the hand, such as a `glove`; None: one of its own.
+
+    Raises:
+        ValueError: numbers that can't be meant; with the first frame, a share so large that no path was found.
     """
-    if frames < 1 or size < 32 or not fps > 0 or not 0.1 <= share <= 0.6:
+    whole = is_whole(frames) and is_whole(size) and is_whole(seed, 0)
+    if not (whole and is_number(fps) and is_number(share) and size >= 32 and fps > 0 and 0.1 <= share <= 0.6):
         raise ValueError(
-            f"frames {frames}, size {size}, fps {fps}, share {share}: they must be at least 1, at least 32, above 0, "
-            "and from 0.1 to 0.6"
+            f"frames {frames}, size {size}, seed {seed}, fps {fps}, share {share}: they must be whole numbers of at "
+            "least 1, 32 and 0, a number above 0, and one from 0.1 to 0.6"
         )
+    return _rendered(frames, seed, size, fps, share, skin)
+
+
+def _rendered(frames: int, seed: int, size: int, fps: float, share: float, skin: Skin | None) -> Iterator[ClipFrame]:
     motion, look, noise = np.random.default_rng([seed, 7]).spawn(3)
     asset, times = load_asset(), np.arange(frames) / fps
-    while True:
-        hands, props = _acted(motion, asset, times)
-        places = _way(motion, hands, times, size, share)
+    for _ in range(TRIES):
+        hands, props = _acted(motion, asset, times, fps)
+        places = _path(motion, hands, times, size, share)
         if places is not None:
             break
+    else:
+        raise ValueError(
+            f"no path was found in {TRIES} attempts on which a hand that fills {share} of the frame stays on it for "
+            f"{frames} frames: try a smaller share, or fewer frames"
+        )
     look_seed = int(look.integers(2**31))
     for time, hand, place in zip(times.tolist(), hands, places, strict=True):
         same = np.random.default_rng(look_seed)  # the same draws in every frame: skin, light and background stay
@@ -74,7 +92,9 @@ def render_clip(
         yield ClipFrame(np.clip(noisy + 0.5, 0, 255).astype(np.uint8), scene.uv.astype(np.float32), time)
 
 
-def _acted(rng: np.random.Generator, asset: HandAsset, times: np.ndarray) -> tuple[list[PosedHand], list[Prop]]:
+def _acted(
+    rng: np.random.Generator, asset: HandAsset, times: np.ndarray, fps: float
+) -> tuple[list[PosedHand], list[Prop]]:
     """The hand at each time, of one shape and with one sleeve or none."""
     shape = np.clip(rng.normal(0, 0.8, len(asset.shape_vertices)), -1.6, 1.6)
     props = [sleeve(rng, asset, shaped(asset, shape)[0])] if rng.random() < 0.6 else []
@@ -92,7 +112,7 @@ def _acted(rng: np.random.Generator, asset: HandAsset, times: np.ndarray) -> tup
     angles[:, 24:] = keys[0][24:]  # the elbow's direction is an angle that wraps, so it stays
     # On the way fingers may meet; opening them goes in steps, so the result is smoothed over time.
     apart = [untangle(asset, shape, _pose(row)) or _pose(row) for row in angles]
-    smooth = _smoothed(np.array([_flat(pose) for pose in apart]))
+    smooth = _smoothed(np.array([_flat(pose) for pose in apart]), SMOOTHING * fps)
     return [pose_hand(asset, shape, _pose(row)) for row in smooth], props
 
 
@@ -105,12 +125,13 @@ def _pose(row: np.ndarray) -> Pose:
     return Pose(row[:16].reshape(4, 4).copy(), row[16:21].copy(), row[21:24].copy(), row[24:26].copy())
 
 
-def _smoothed(rows: np.ndarray, sigma: float = 2.0) -> np.ndarray:
+def _smoothed(rows: np.ndarray, sigma: float) -> np.ndarray:
     """Rows (T, A) averaged over time with a Gaussian of `sigma` frames."""
-    reach = np.arange(-6, 7)
+    far = math.ceil(3 * sigma)
+    reach = np.arange(-far, far + 1)
     weights = np.exp(-(reach**2) / (2 * sigma**2))
-    padded = np.pad(rows, ((6, 6), (0, 0)), mode="edge")
-    return sum(w * padded[6 + k : 6 + k + len(rows)] for k, w in zip(reach, weights / weights.sum(), strict=True))
+    padded = np.pad(rows, ((far, far), (0, 0)), mode="edge")
+    return sum(w * padded[far + k : far + k + len(rows)] for k, w in zip(reach, weights / weights.sum(), strict=True))
 
 
 def _swing(rng: np.random.Generator, times: np.ndarray, axes: int) -> np.ndarray:
@@ -122,10 +143,10 @@ def _swing(rng: np.random.Generator, times: np.ndarray, axes: int) -> np.ndarray
     return total
 
 
-def _way(
+def _path(
     rng: np.random.Generator, hands: list[PosedHand], times: np.ndarray, size: int, share: float
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
-    """Rotation, offset and K for each hand, all keypoints on the image throughout; None where that did not work."""
+    """Rotation, offset and K per hand, all keypoints on the image throughout; None where that did not work."""
     focal = rng.uniform(1.7, 2.2) * size
     middle = (size - 1) / 2
     K = np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]])

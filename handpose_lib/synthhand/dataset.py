@@ -2,7 +2,7 @@
 
 Layout (N = number of training hands, ids with 8 digits):
     training/rgb/ID.jpg     id = unique + N*k for k = 0 gs, 1 hom, 2 sample, 3 auto
-    training/mask/ID.jpg    unversioned ids only; white on the hand and what it wears and holds
+    training/mask/ID.jpg    unversioned ids only; white on the hand, what it wears and holds, and what crosses it
     training_K.json         N x 3 x 3, px          training_xyz.json       N x 21 x 3, metres, camera coordinates
     training_scale.json     N, metres, bone 9-10   training_occluded.json  N x 21, 1 = behind something else
     evaluation/rgb/ID.jpg, evaluation_K.json, _xyz.json, _scale.json, _occluded.json
@@ -35,7 +35,7 @@ from .shading import render_layer
 
 RENDERING = 24 * 3600.0  # s; as long as this, one process waits for another that renders the same set
 MOST_IMAGES = 10**8
-LARGEST = 4096  # px, of an image's side
+SMALLEST, LARGEST = 16, 4096  # px, of an image's side
 LEAST_BYTES = 5_000  # of an image of 224 px
 LABELS = ("K", "xyz", "scale", "occluded")
 _MASK_QUALITY = 70
@@ -48,7 +48,7 @@ class RenderedHand:
 
     scene: Scene
     images: dict[str, np.ndarray]  # version -> (H, W, 3) uint8 RGB
-    mask: np.ndarray  # (H, W) uint8, 255 on the hand and its props
+    mask: np.ndarray  # (H, W) uint8, 255 on the hand, its props and what crosses in front
 
 
 def render_hand(
@@ -67,11 +67,11 @@ def render_hand(
     """
     without = _checked_parts(without)
     if split not in ("training", "evaluation") or not (
-        is_whole(index, 0) and is_whole(seed, 0) and is_whole(image_size) and image_size <= LARGEST
+        is_whole(index, 0) and is_whole(seed, 0) and is_whole(image_size, SMALLEST) and image_size <= LARGEST
     ):
         raise ValueError(
             f"split is {split!r}, index {index}, seed {seed} and image_size {image_size}: the split must be "
-            f"training or evaluation, the others whole numbers, and the size at most {LARGEST}"
+            f"training or evaluation, the others whole numbers, and the size from {SMALLEST} to {LARGEST}"
         )
     versions = (versions,) if isinstance(versions, str) else versions
     versions = tuple(versions or (("evaluation",) if split == "evaluation" else VERSIONS))
@@ -136,8 +136,9 @@ def write_dataset(
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: at least one training hand is needed")
     if max(len(VERSIONS) * hands, evaluation_hands) >= MOST_IMAGES:
         raise ValueError(f"hands={hands}, evaluation_hands={evaluation_hands}: images are named by numbers of 8 digits")
-    if not (is_whole(seed, 0) and is_whole(image_size) and is_whole(quality)) or quality > 100 or image_size > LARGEST:
-        limits = f">= 0, from 1 to {LARGEST} and 1-100"
+    sized = is_whole(image_size, SMALLEST) and image_size <= LARGEST
+    if not (is_whole(seed, 0) and sized and is_whole(quality)) or quality > 100:
+        limits = f">= 0, from {SMALLEST} to {LARGEST} and 1-100"
         raise ValueError(f"seed={seed}, image_size={image_size}, quality={quality}: they must be {limits}")
     if workers is not None and not is_whole(workers):
         raise ValueError(f"workers={workers}: it must be at least 1, or be left out")

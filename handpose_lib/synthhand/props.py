@@ -1,6 +1,7 @@
 """The meshes of things, and what an arm wears: sleeves, bands and watches. What a hand holds is in `held.py`.
 
-Every prop is a closed or tube-shaped triangle mesh in rest coordinates (metres, wrist at the origin).
+Every prop is a closed or tube-shaped triangle mesh in rest coordinates (metres, wrist at the origin); what crosses in
+front of the hand is in camera coordinates.
 """
 
 from dataclasses import dataclass

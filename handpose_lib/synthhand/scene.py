@@ -67,6 +67,7 @@ def make_scene(
         hand: posed, and `props` in its rest frame.
         placed: rotation with scale (3, 3), offset (3,) in metres, and intrinsics K (3, 3) in px.
         size: side of the image, px.
+        forearm: whether there is one, with what is worn on it.
         crossing: decides whether something lies in front of the hand, and what; None: nothing does.
     """
     asset = load_asset()

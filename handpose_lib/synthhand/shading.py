@@ -45,7 +45,9 @@ class Layer:
     rows: np.ndarray  # (P,) pixels of the hand and a few around it
     columns: np.ndarray  # (P,)
     color: np.ndarray  # (P, 3) linear, not premultiplied; around the hand its border's colour goes on
-    arm: np.ndarray  # (P,) metres from the wrist along the arm and what it wears; below 0 in the hand and on props
+    arm: (
+        np.ndarray
+    )  # (P,) metres from the wrist along the arm and what it wears; below 0 in the hand and on what it holds
     alpha: np.ndarray  # (H, W) 0-1, hand and props
     light: Light
 
@@ -75,13 +77,13 @@ def sample_light(rng: np.random.Generator) -> Light:
 def render_layer(rng: np.random.Generator, scene: Scene, lighting: bool = True, skin: Skin | None = None) -> Layer:
     """The scene's hand and props, rasterised, lit and averaged over the samples of each pixel.
 
-    Without `lighting` every surface shows its own colour, as in the middle of a fog. With `skin` the hand has that one
+    Without `lighting` every surface shows its own colour, without light or shadow. With `skin` the hand has that one
     instead of a random one.
     """
     seen, window, values, albedo, gloss, light = _seen(rng, scene, skin)
     color = _lit(scene, light, seen, values, albedo, gloss, window) if lighting else albedo.astype(np.float32)
 
-    # The last column is on no colour's way: it says where on the arm a pixel lies.
+    # The last column is no colour: it says how far along the arm a sample lies.
     samples = np.concatenate([color, np.ones((len(color), 1), np.float32), values["arm"][:, None]], axis=1)
     part = cv2.resize(_scattered(samples, seen, window), None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING,
                       interpolation=cv2.INTER_AREA)  # fmt: skip
@@ -226,7 +228,7 @@ def _surface(
 
     nail = np.clip((values["nail"] - 0.4) * 5, 0, 1)[:, None] * is_skin[:, None]
     albedo += nail * (0.8 * skin.nail_color.astype(np.float32) + 0.2 * albedo - albedo)
-    gloss += 0.5 * nail[:, 0]
+    gloss += np.float32(skin.nail_gloss) * nail[:, 0]
     if scene.props:
         first, start = _held_from(scene), 0
         for prop in scene.props:
@@ -292,7 +294,7 @@ def _shadow(scene: Scene, seen: Fragments, point: np.ndarray, lamp: Lamp, window
 
 
 def _smoothed(values: np.ndarray, seen: Fragments, window: Window, width: int, rounds: int = 1) -> np.ndarray:
-    """Values (P, C), C < 4, averaged over a square of the image, without what lies outside the hand."""
+    """Values (P, C) averaged over a square of the image, without what lies outside the hand."""
     image = _scattered(np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1), seen, window)
     for _ in range(rounds):
         image = cv2.blur(image, (width, width), borderType=cv2.BORDER_CONSTANT)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..fields import is_number
 from .asset import FINGER_BONES, HandAsset, load_asset, unit
 
 # sRGB from very light to very dark, in the spirit of the Monk scale.
@@ -27,6 +28,7 @@ class Skin:
     creases: float  # 0-1, depth of lines
     nail_color: np.ndarray  # (3,)
     gloss: float  # 0-1
+    nail_gloss: float = 0.5  # 0-1, what nails have beyond it
 
 
 def sample_skin(rng: np.random.Generator) -> Skin:
@@ -44,9 +46,17 @@ def sample_skin(rng: np.random.Generator) -> Skin:
 
 
 def glove(red: int, green: int, blue: int, gloss: float = 0.6) -> Skin:
-    """A thin rubber glove of a colour (sRGB, 0 to 255) instead of skin: the same everywhere, with few creases."""
+    """A thin rubber glove of a colour (sRGB, 0 to 255) instead of skin: the same everywhere, with few creases.
+
+    Raises:
+        ValueError: a colour beyond 0 to 255, or a gloss beyond 0 to 1.
+    """
+    if not all(is_number(each) and 0 <= each <= 255 for each in (red, green, blue)):
+        raise ValueError(f"the colour is {red}, {green}, {blue}: each must be from 0 to 255")
+    if not is_number(gloss) or not 0 <= gloss <= 1:
+        raise ValueError(f"gloss is {gloss}, it must be from 0 to 1")
     color = (np.array([red, green, blue]) / 255.0) ** 2.2
-    return Skin(color, mottling=0, palm_light=0, redness=0, creases=0.15, nail_color=color, gloss=gloss)
+    return Skin(color, mottling=0, palm_light=0, redness=0, creases=0.15, nail_color=color, gloss=gloss, nail_gloss=0)
 
 
 def vertex_colors(rng: np.random.Generator, asset: HandAsset, skin: Skin) -> np.ndarray:
