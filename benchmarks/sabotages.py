@@ -297,8 +297,28 @@ SABOTAGES = (
     ),
     Sabotage(
         "the predictor ignores the width of the peaks", "predict",
-        "framing, self.method, **decoding_of(self.model, framing))", "framing, self.method)",
+        "framing, self.method, **decoding)", "framing, self.method)",
         "test_predict.py::test_a_predictor_and_a_report_decode_with_the_width_that_the_network_was_trained_on",
+    ),
+    Sabotage(
+        "squares of another size go to ONNX Runtime", "onnx_look",
+        "squares.shape == (1, self.size, self.size, 3)", "len(squares) == 1",
+        "test_onnx_look.py::test_squares_of_another_size_go_through_pytorch",
+    ),
+    Sabotage(
+        "bones that were taken away are used by ONNX Runtime", "predict",
+        'self.method == "local_peak" and decoding == onnx.decoding', 'self.method == "local_peak"',
+        "test_onnx_look.py::test_a_look_without_a_network_to_decode_in_is_decoded_by_the_library",
+    ),
+    Sabotage(
+        "an ONNX Runtime that can't be used is not told", "onnx_look",
+        """        warnings.warn(f"{why}: PyTorch does. To leave this out, say engine='pytorch'", stacklevel=3)\n""", "",
+        "test_onnx_look.py::test_an_onnx_runtime_that_can_not_be_used_is_told_and_pytorch_looks",
+    ),
+    Sabotage(
+        "a film is smoothed over frames", "synthhand/clip",
+        "SMOOTHING * fps)", "2.0)",
+        "test_track.py::test_a_films_motion_is_smoothed_over_seconds_and_not_over_frames",
     ),
     Sabotage(
         "the predictor forgets the bones of its network", "decoding",

@@ -320,5 +320,5 @@ class AdaptiveWingLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"alpha={self.alpha}, omega={self.omega}, epsilon={self.epsilon}, theta={self.theta}, "
-            f"foreground_weight={self.foreground_weight}"
+            f"foreground_weight={self.foreground_weight}, reduction={self.reduction!r}"
         )

@@ -1,5 +1,6 @@
 """The figures of chapter 05: losses and their slopes, and recorded runs of different lengths."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -21,7 +22,7 @@ def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0,
     for column, target in enumerate(targets):
         error = torch.linspace(0.001, 1, 400, dtype=torch.float64, requires_grad=True)
         y = torch.full_like(error, target)
-        for (name, loss), style in zip(losses.items(), LINES, strict=False):
+        for (name, loss), style in zip(losses.items(), itertools.cycle(LINES)):
             away = error if target < 0.5 else -error  # too high on the background, too low on the peak
             value = loss(y + away, y)
             (slope,) = torch.autograd.grad(value.sum(), error)
@@ -29,7 +30,7 @@ def loss_shapes(losses: Mapping[str, Callable], targets: Sequence[float] = (0.0,
             axes[0, column].plot(error.detach(), value.detach() / at_one, label=name, **style)
             axes[1, column].plot(error.detach(), slope / at_one, label=name, **style)
         axes[0, column].set_title(f"target y = {target:g}")
-        axes[1, column].set_xlabel("error δ = |y − ŷ|, in heights of the heatmap")
+        axes[1, column].set_xlabel("error δ = |y − ŷ| (1 = full height of a peak)")
     axes[0, 0].set_ylabel("loss / loss at δ = 1")
     axes[1, 0].set_ylabel("slope / loss at δ = 1")
     axes[0, 0].legend(frameon=False, loc="upper left", handlelength=3.2)

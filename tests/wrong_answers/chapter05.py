@@ -32,6 +32,36 @@ def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
     A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
     return A, theta * A
 """,
+        "A lacks a factor: a power p differentiated leaves p": """
+def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    p, r = alpha - y, theta / epsilon
+    A = omega / (1 + r**p) * r ** (p - 1) / epsilon
+    return A, theta * A - omega * math.log1p(r**p)
+""",
+        "in A, the power that is left after differentiating is p − 1": """
+def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    p, r = alpha - y, theta / epsilon
+    A = omega / (1 + r**p) * p * r**p / epsilon
+    return A, theta * A - omega * math.log1p(r**p)
+""",
+        "A is right; the 1 is in C twice: log1p adds one of its own": """
+def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    p, r = alpha - y, theta / epsilon
+    A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
+    return A, theta * A - omega * math.log1p(1 + r**p)
+""",
+        "A is right; the 1 is missing in C's logarithm": """
+def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    p, r = alpha - y, theta / epsilon
+    A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
+    return A, theta * A - omega * math.log(r**p)
+""",
+        "two numbers are wanted: return A, C": """
+def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    p, r = alpha - y, theta / epsilon
+    A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
+    return [A, theta * A - omega * math.log1p(r**p)]
+""",
         "A and C are swapped": """
 def my_constants(y, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
     p, r = alpha - y, theta / epsilon
@@ -76,6 +106,25 @@ def my_awing(pred, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
     A, C = adaptive_wing_constants(target, alpha, omega, epsilon, theta)
     return torch.where(delta < theta, omega * torch.log1p((delta / epsilon) ** p), A * delta - C)
 """,
+        "the error has kept its sign; answers below the target count differently": """
+def my_awing(pred, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    delta, p = pred - target, alpha - target
+    A, C = adaptive_wing_constants(target, alpha, omega, epsilon, theta)
+    return torch.where(delta < theta, omega * torch.log1p((delta / epsilon) ** p), A * delta - C)
+""",
+        "with other α, ω, ε and θ it is wrong: use the arguments": """
+def my_awing(pred, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    delta = (target - pred).abs()
+    A, C = adaptive_wing_constants(target, 2.1, 14.0, 1.0, 0.5)
+    return torch.where(delta < 0.5, 14 * torch.log1p(delta ** (2.1 - target)), A * delta - C)
+""",
+        "with another ε it is wrong: both δ and θ are divided by it": """
+def my_awing(pred, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
+    delta, p = (target - pred).abs(), alpha - target
+    A = omega / (1 + theta**p) * p * theta ** (p - 1)
+    C = theta * A - omega * torch.log1p(theta**p)
+    return torch.where(delta < theta, omega * torch.log1p(delta**p), A * delta - C)
+""",
         "C is added where it should be subtracted": """
 def my_awing(pred, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
     delta, p = (target - pred).abs(), alpha - target
@@ -117,6 +166,10 @@ def my_weights(target, w=10.0):
         "you use the dilated target itself as the weight; ask where it exceeds 0.2": """
 def my_weights(target, w=10.0):
     return 1 + w * max_pool2d(target, kernel_size=3, stride=1, padding=1)
+""",
+        "it does not depend on w": """
+def my_weights(target, w=10.0):
+    return 1 + 10 * (max_pool2d(target, kernel_size=3, stride=1, padding=1) > 0.2)
 """,
     },
     "check_mean": {

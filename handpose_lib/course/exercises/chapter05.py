@@ -10,12 +10,14 @@ from torch.nn.functional import max_pool2d
 from handpose_lib.course.exercises.checking import Check
 
 
-def _constants(y, alpha, omega, epsilon, theta, by=None, exponent=None, factor=1.0, sign=1.0, log=True):
-    """A and C; the arguments after theta make the mistakes."""
+def _constants(
+    y, alpha, omega, epsilon, theta, *, by=None, exponent=None, factor=None, lower=1, sign=1.0, log=math.log1p
+):
+    """A and C; the named arguments make the mistakes."""
     p = alpha - y if exponent is None else exponent(alpha, y)
     r = theta / (omega if by == "omega" else epsilon)
-    A = factor * omega / (1 + r**p) * p * r ** (p - 1) / epsilon
-    return A, sign * (theta * A - (omega * math.log1p(r**p) if log else 0))
+    A = omega / (1 + r**p) * p * r ** (p - lower) / epsilon * (1 if factor is None else factor(p, epsilon))
+    return A, sign * (theta * A - omega * log(r**p))
 
 
 def _but(**mistake) -> Callable[..., tuple[float, float]]:
@@ -27,93 +29,113 @@ check_constants = Check(
     cases=lambda: [(0.0, 2.1, 14.0, 1.0, 0.5), (0.7, 2.1, 14.0, 0.8, 0.5), (1.0, 2.4, 10.0, 0.5, 0.3)],
     mistakes={
         "divided by ω where ε belongs": _but(by="omega"),
-        "A lacks a factor: δ/ε differentiated by δ leaves 1/ε": lambda y, alpha, omega, epsilon, theta: _constants(
-            y, alpha, omega, epsilon, theta, factor=epsilon
-        ),
+        "A lacks a factor: δ/ε differentiated by δ leaves 1/ε": _but(factor=lambda p, epsilon: epsilon),
+        "A lacks a factor: a power p differentiated leaves p": _but(factor=lambda p, epsilon: 1 / p),
+        "in A, the power that is left after differentiating is p − 1": _but(lower=0),
         "the exponent does not depend on the target": _but(exponent=lambda alpha, y: alpha),
         "A is right; C has the wrong sign": _but(sign=-1),
-        "A is right; C lacks the logarithm, so line and curve do not meet at θ": _but(log=False),
+        "A is right; C lacks the logarithm, so line and curve do not meet at θ": _but(log=lambda power: 0.0),
+        "A is right; the 1 is in C twice: log1p adds one of its own": _but(log=lambda power: math.log1p(1 + power)),
+        "A is right; the 1 is missing in C's logarithm": _but(log=math.log),
         "A and C are swapped": lambda *case: _constants(*case)[::-1],
+        "two numbers are wanted: return A, C": lambda *case: torch.tensor(_constants(*case)),
     },
     right="right: line and curve meet at θ, with the same slope",
 )
 
-
-def _curve(delta: Tensor, p: Tensor, by: float = 1.0) -> Tensor:
-    return 14 * torch.log1p((delta / by) ** p)
+DEFAULTS = (2.1, 14.0, 1.0, 0.5)  # α, ω, ε and θ
 
 
-def _line(delta: Tensor, p: Tensor, sign: float = -1.0) -> Tensor:
-    A = 14 / (1 + 0.5**p) * p * 0.5 ** (p - 1)
-    return A * delta + sign * (0.5 * A - 14 * torch.log1p(0.5**p))
+def _curve(delta: Tensor, p: Tensor, omega: float, by: float) -> Tensor:
+    return omega * torch.log1p((delta / by) ** p)
 
 
-def _awing(pred: Tensor, target: Tensor, by: float = 1.0, exponent: Callable = lambda y: 2.1 - y, sign: float = -1.0):
-    delta, p = (target - pred).abs(), exponent(target)
-    return torch.where(delta < 0.5, _curve(delta, p, by), _line(delta, p, sign))
+def _line(delta: Tensor, p: Tensor, omega: float, epsilon: float, theta: float, sign: float = -1.0) -> Tensor:
+    r = theta / epsilon
+    A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
+    return A * delta + sign * (theta * A - omega * torch.log1p(r**p))
 
 
-def _signed(pred: Tensor, target: Tensor) -> Tensor:
-    delta, p = target - pred, 2.1 - target  # a negative number to a broken power is NaN
-    return torch.where(delta < 0.5, _curve(delta, p), _line(delta, p))
+def _awing(pred: Tensor, target: Tensor, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5, **mistake) -> Tensor:
+    """The loss of each pixel; the named arguments make the mistakes."""
+    delta = mistake.get("error", lambda p, t: (t - p).abs())(pred, target)
+    p = mistake.get("exponent", lambda alpha, y: alpha - y)(alpha, target)
+    by = omega if mistake.get("by") == "omega" else epsilon
+    curve, line = _curve(delta, p, omega, by), _line(delta, p, omega, epsilon, theta, mistake.get("sign", -1.0))
+    return {"curve": curve, "line": line}.get(mistake.get("only"), torch.where(delta < theta, curve, line))
+
+
+def _mistaken(**mistake) -> Callable[..., Tensor]:
+    return lambda *case: _awing(*case, **mistake)
 
 
 def _pixels() -> list[tuple]:
     target = torch.tensor([0.0, 0.0, 0.0, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0], dtype=torch.float64)
     error = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64).repeat(3)
-    return [(target - error, target), (target + error, target)]
+    return [
+        (target - error, target, *DEFAULTS),
+        (target + error, target, *DEFAULTS),
+        (target + error, target, 2.4, 10.0, 0.5, 0.3),
+    ]
 
 
 check_awing = Check(
     truth=_awing,
     cases=_pixels,
     mistakes={
-        "below θ, δ is divided by ω instead of ε: the loss jumps there": lambda p, t: _awing(p, t, by=14.0),
-        "the curve goes on beyond θ, where the straight line should take over": lambda p, t: _curve(
-            (t - p).abs(), 2.1 - t
+        "below θ, δ is divided by ω instead of ε: the loss jumps there": _mistaken(by="omega"),
+        "the curve goes on beyond θ, where the straight line should take over": _mistaken(only="curve"),
+        "the straight line is used everywhere, below θ too": _mistaken(only="line"),
+        "the exponent is α alone, so peak and background are treated alike": _mistaken(
+            exponent=lambda alpha, y: alpha + 0 * y
         ),
-        "the straight line is used everywhere, below θ too": lambda p, t: _line((t - p).abs(), 2.1 - t),
-        "the exponent is α alone, so peak and background are treated alike": lambda p, t: _awing(
-            p, t, exponent=lambda y: 2.1 + 0 * y
+        "the exponent has the wrong sign: it is α minus the target": _mistaken(exponent=lambda alpha, y: y - alpha),
+        # A negative number to a broken power is NaN.
+        "the error has kept its sign; answers above the target count differently": _mistaken(error=lambda p, t: t - p),
+        "the error has kept its sign; answers below the target count differently": _mistaken(error=lambda p, t: p - t),
+        "C is added where it should be subtracted": _mistaken(sign=1.0),
+        "each pixel's loss is wanted, not their mean": lambda *case: _awing(*case).mean(),
+        "with other α, ω, ε and θ it is wrong: use the arguments": lambda p, t, *rest: _awing(p, t),
+        "with another ε it is wrong: both δ and θ are divided by it": lambda p, t, alpha, omega, epsilon, theta: _awing(
+            p, t, alpha, omega, 1.0, theta
         ),
-        "the exponent has the wrong sign: it is α minus the target": lambda p, t: _awing(
-            p, t, exponent=lambda y: y - 2.1
-        ),
-        "the error has kept its sign; answers above the target count differently": _signed,
-        "C is added where it should be subtracted": lambda p, t: _awing(p, t, sign=1.0),
-        "each pixel's loss is wanted, not their mean": lambda p, t: _awing(p, t).mean(),
     },
     right="right: lenient on the background, strict on the peak, and no jump at θ",
 )
 
 
-def _weights(target: Tensor, kernel: int = 3, extra: float = 10.0, base: float = 1.0, padding: bool = True) -> Tensor:
+def _weights(target: Tensor, w: float = 10.0, *, kernel: int = 3, base: float = 1.0, padding: bool = True) -> Tensor:
     near = max_pool2d(target, kernel, stride=1, padding=kernel // 2 if padding else 0) > 0.2
-    return base + extra * near
+    return base + w * near
 
 
 def _maps() -> list[tuple]:
     axis = torch.arange(12.0)
     # One whole peak, and one that the border cuts off.
     peaks = [torch.exp(-((axis[:, None] - y).square() + (axis - x).square()) / 4) for x, y in ((5.3, 6.1), (0.2, 11.4))]
-    return [(torch.stack(peaks)[None],), (torch.stack(peaks)[:, None] * 0.5,)]
+    return [
+        (torch.stack(peaks)[None], 10.0),
+        (torch.stack(peaks)[:, None] * 0.5, 10.0),
+        (torch.stack(peaks)[None], 4.0),
+    ]
 
 
 check_weights = Check(
     truth=_weights,
     cases=_maps,
     mistakes={
-        "the dilation is missing: the rim around the peak counts as well": lambda t: _weights(t, kernel=1),
-        "the map has shrunk: the 3×3 window needs a padding of 1": lambda t: _weights(t, padding=False),
-        "near a peak a pixel counts w + 1 times, not w": lambda t: torch.where(_weights(t) > 1, 10.0, 1.0),
-        "far from any peak a pixel counts 0 times; it should count once": lambda t: _weights(t, base=0.0),
-        "the window is wider than 3×3": lambda t: _weights(t, kernel=5),
-        "that is a minimum over the window, so the peak shrinks instead of growing": lambda t: (
-            1 + 10 * (-max_pool2d(-t, 3, 1, 1) > 0.2)
+        "the dilation is missing: the rim around the peak counts as well": lambda t, w: _weights(t, w, kernel=1),
+        "the map has shrunk: the 3×3 window needs a padding of 1": lambda t, w: _weights(t, w, padding=False),
+        "near a peak a pixel counts w + 1 times, not w": lambda t, w: torch.where(_weights(t) > 1, w, 1.0),
+        "far from any peak a pixel counts 0 times; it should count once": lambda t, w: _weights(t, w, base=0.0),
+        "the window is wider than 3×3": lambda t, w: _weights(t, w, kernel=5),
+        "that is a minimum over the window, so the peak shrinks instead of growing": lambda t, w: (
+            1 + w * (-max_pool2d(-t, 3, 1, 1) > 0.2)
         ),
-        "you use the dilated target itself as the weight; ask where it exceeds 0.2": lambda t: (
-            1 + 10 * max_pool2d(t, 3, 1, 1)
+        "you use the dilated target itself as the weight; ask where it exceeds 0.2": lambda t, w: (
+            1 + w * max_pool2d(t, 3, 1, 1)
         ),
+        "it does not depend on w": lambda t, w: _weights(t),
     },
     right="right: the peak and a rim of dark pixels around it",
 )
