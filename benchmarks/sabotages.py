@@ -312,7 +312,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "an ONNX Runtime that can't be used is not told", "onnx_look",
-        """        warnings.warn(f"{why}: PyTorch does. To leave this out, say engine='pytorch'", stacklevel=3)\n""", "",
+        "warnings.warn(f\"{why}: PyTorch does. To leave this out, say engine='pytorch'\", stacklevel=3)", "pass",
         "test_onnx_look.py::test_an_onnx_runtime_that_can_not_be_used_is_told_and_pytorch_looks",
     ),
     Sabotage(

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -296,11 +297,20 @@ def processor_name() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
+def installed_version(package: str) -> str | None:
+    """Of a package that may be missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def run(root: Path, out: Path, devices: list[torch.device]) -> dict:
     """Measure on each device, write the JSON file and return what is in it; at most 8 minutes."""
     started = time.perf_counter()
     report: dict = {
-        "cpu": processor_name(), "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "devices": {},
+        "cpu": processor_name(), "cpu_threads": torch.get_num_threads(), "torch": torch.__version__,
+        "onnxruntime": installed_version("onnxruntime"), "devices": {},
     }  # fmt: skip
     for device in devices:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

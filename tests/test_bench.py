@@ -90,6 +90,10 @@ def test_rows_of_prediction_compare_what_they_say(bundled_root, capsys):
     assert found["i"]["ms_each"][1] == pytest.approx(found["h"]["ms_each"][0], rel=3)  # the same work, timed twice
 
 
+def test_a_package_that_is_missing_has_no_version():
+    assert bench.installed_version("numpy") == np.__version__ and bench.installed_version("no-such-package") is None
+
+
 def test_where_the_peak_memory_can_not_be_measured_its_row_alone_is_left_out(bundled_root, monkeypatch, capsys):
     run = subprocess.run
 
