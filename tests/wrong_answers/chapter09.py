@@ -78,5 +78,10 @@ def my_hidden(depth, keypoint, z, margin):
     x, y = np.round(keypoint).astype(int)
     return depth[y, x] < z + margin
 """,
+        "your margin is a fixed number: use the one that is given": """
+def my_hidden(depth, keypoint, z, margin):
+    x, y = np.round(keypoint).astype(int)
+    return depth[y, x] < z - 0.02
+""",
     },
 }

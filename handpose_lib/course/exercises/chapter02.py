@@ -13,7 +13,7 @@ def _gaussian(u: float, v: float, height: int, width: int, sigma: float) -> Tens
 
 check_gaussian = Check(
     truth=_gaussian,
-    cases=lambda: [(9.3, 4.6, 12, 20, 1.5)],
+    cases=lambda: [(9.3, 4.6, 12, 20, 1.5), (3.7, 10.2, 16, 11, 2.2)],
     mistakes={
         "x and y are exchanged: rows go down with y": lambda u, v, h, w, sigma: _gaussian(v, u, h, w, sigma),
         "width and height are exchanged: an array has its rows first": (
@@ -87,7 +87,10 @@ def _two_peaks() -> Tensor:
 
 check_window = Check(
     truth=_window,
-    cases=lambda: [(_two_peaks(), 4), (_gaussian(1.3, 12.2, 24, 40, 2.0), 5)],
+    cases=lambda: [
+        (_two_peaks(), 4),
+        *((_gaussian(x, y, 24, 40, 2.0), 5) for x, y in ((1.3, 12.2), (12.2, 1.3), (38.6, 22.5))),
+    ],
     mistakes={
         "the centre of mass of the whole map: a second peak pulls at it": (
             lambda h, radius: _decoded(h, "center_of_mass", threshold=0.0)
@@ -100,5 +103,5 @@ check_window = Check(
         "at the border the slice begins at a negative number, which counts from the end": _negative_slice,
         "that is the highest pixel: nothing was averaged": lambda h, radius: _decoded(h, "argmax"),
     },
-    right="right: what lies outside the window no longer matters, and this is the first step of local_peak",
+    right="right: what lies outside the window no longer matters; local_peak starts from such a window",
 )

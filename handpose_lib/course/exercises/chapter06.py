@@ -20,7 +20,10 @@ def _half_cosine(share: float, peak: float) -> float:
 
 check_rate = Check(
     truth=rate,
-    cases=lambda: [(share, 2.0, 0.1) for share in (0.0, 0.05, 0.1, 0.3, 0.55, 0.9, 1.0)] + [(0.2, 0.5, 0.4)],
+    cases=lambda: (
+        [(share, 2.0, 0.1) for share in (0.0, 0.05, 0.1, 0.3, 0.55, 0.9, 1.0)]
+        + [(0.2, 0.5, 0.4), (0.7, 0.5, 0.4), (1 / 3, 3.0, 0.2)]
+    ),
     mistakes={
         "the rate should start at 0 and rise; yours starts at its peak": lambda share, peak, warmup: _half_cosine(
             share, peak

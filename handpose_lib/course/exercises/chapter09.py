@@ -78,9 +78,18 @@ def _depths() -> list[tuple]:
     depth = np.full((6, 8), 0.70)
     depth[1:4, 4:7] = 0.55  # a finger across
     depth[4, 2] = 0.63  # the joint's own skin
-    spots = [((5.2, 2.1), 0.65), ((1.0, 5.0), 0.70), ((2.3, 3.8), 0.64), ((1.8, 5.0), 0.60), ((4.0, 1.2), 0.56)]
-    spots.append(((3.7, 2.0), 0.65))  # nearest to column 4
-    return [(depth, np.array(spot), z, 0.02) for spot, z in spots]
+    spots = [
+        ((5.2, 2.1), 0.65, 0.02),
+        ((1.0, 5.0), 0.70, 0.02),
+        ((1.8, 5.0), 0.60, 0.02),
+        ((4.0, 1.2), 0.56, 0.02),
+        ((3.7, 2.0), 0.65, 0.02),  # nearest to column 4
+    ]
+    # The skin is hidden or not as the margin says.
+    spots += [
+        ((2.3, 3.8), z, margin) for z, margin in ((0.64, 0.02), (0.66, 0.02), (0.66, 0.05), (0.68, 0.04), (0.645, 0.02))
+    ]
+    return [(depth, np.array(spot), z, margin) for spot, z, margin in spots]
 
 
 def _swapped(depth: np.ndarray, keypoint: np.ndarray, z: float, margin: float) -> bool:
@@ -101,6 +110,7 @@ check_hidden = Check(
         "a pixel reaches half a pixel to each side of its centre: round, don't cut the digits off":
             lambda d, k, z, margin: hidden(d, np.floor(k), z, margin),
         "the margin is on the wrong side: z - margin, not z + margin": lambda d, k, z, margin: hidden(d, k, z, -margin),
+        "your margin is a fixed number: use the one that is given": lambda d, k, z, margin: hidden(d, k, z, 0.02),
     },
     right="right: hidden where something else comes first",
 )  # fmt: skip
