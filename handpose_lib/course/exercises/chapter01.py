@@ -56,7 +56,10 @@ def _resize(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> n
 
 check_resize = Check(
     truth=_resize,
-    cases=lambda: [(np.array([[0.0, 0.0], [111.5, 111.5], [223.0, 50.0]]), (224, 224), (128, 96))],
+    cases=lambda: [
+        (np.array([[0.0, 0.0], [111.5, 111.5], [223.0, 50.0]]), (224, 224), (128, 96)),
+        (np.array([[0.0, 0.0], [319.5, 239.5], [600.0, 50.0]]), (480, 640), (128, 160)),
+    ],
     mistakes={
         "half a pixel is missing: the image begins at -1/2, not at 0": lambda p, old, new: p * _scales(old, new),
         "half a pixel was added and not taken off again": lambda p, old, new: (p + 0.5) * _scales(old, new),
@@ -84,7 +87,7 @@ def _focal_only(K: np.ndarray, s: float) -> np.ndarray:
 
 check_resize_camera = Check(
     truth=_resize_camera,
-    cases=lambda: [(CAMERA, 128 / 224)],
+    cases=lambda: [(CAMERA, 128 / 224), (CAMERA, 0.25)],
     mistakes={
         "the last row has no pixels in it and must stay 0, 0, 1": lambda K, s: K * s,
         "half a pixel is missing: cx and cy are places in the image, like keypoints": (

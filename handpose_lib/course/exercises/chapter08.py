@@ -87,8 +87,11 @@ def _wrong_axis(keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 def _looks() -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(8)
-    confidence = np.array([0.5 * np.ones(21), 0.7 * np.ones(21), np.where(np.arange(21) == 4, 1.0, 0.2)])
-    return [(rng.uniform(0, 224, (3, 21, 2)), confidence), (rng.uniform(0, 224, (4, 21, 2)), rng.random((4, 21)))]
+    one_unsure, one_sure = np.full(21, 0.7), np.full(21, 0.2)
+    one_unsure[9], one_sure[4] = 1e-4, 1.0
+    confidence = np.array([0.5 * np.ones(21), one_unsure, one_sure])
+    # More looks than keypoints, so that a mean over the wrong axis names one.
+    return [(rng.uniform(0, 224, (3, 21, 2)), confidence), (rng.uniform(0, 224, (24, 21, 2)), rng.random((24, 21)))]
 
 
 check_surest = Check(

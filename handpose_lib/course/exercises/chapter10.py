@@ -107,8 +107,12 @@ def held_out(groups: np.ndarray, count: int) -> np.ndarray:
 
 def _groups() -> list[tuple[np.ndarray, int]]:
     rng = np.random.default_rng(12)
-    names = np.array(["anna", "ben", "chen", "dora", "emre"])
-    return [(rng.permutation(np.repeat(names, (4, 3, 5, 2, 6))), count) for count in (1, 2)]
+    people, videos = np.array(["anna", "ben", "chen", "dora", "emre"]), np.array(["a.mp4", "b.mp4", "c.mp4"])
+    return [
+        (rng.permutation(np.repeat(people, (4, 3, 5, 2, 6))), 1),
+        (rng.permutation(np.repeat(people, (4, 3, 5, 2, 6))), 2),
+        (rng.permutation(np.repeat(videos, (3, 4, 2))), 2),
+    ]
 
 
 def _pictures(groups: np.ndarray, count: int) -> np.ndarray:
