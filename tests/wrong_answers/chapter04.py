@@ -48,7 +48,7 @@ def my_parameters(inputs, outputs):
 def my_parameters(inputs, outputs):
     return 9 * inputs * outputs + 9 * outputs**2
 """,
-        "each batch normalisation has a scale and a shift for each channel; only one of them is counted": """
+        "a scale or a shift is missing: each of the two normalisations has both, for each channel": """
 def my_parameters(inputs, outputs):
     return 9 * inputs * outputs + 9 * outputs**2 + 2 * outputs
 """,

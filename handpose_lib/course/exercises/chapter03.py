@@ -38,7 +38,7 @@ def _centre(size: tuple[int, int]) -> Tensor:
 
 check_about_centre = Check(
     truth=lambda A, size: _about(A, _centre(size)),
-    cases=lambda: [(TURN, (96, 128))],
+    cases=lambda: [(TURN, (96, 128)), (TURN, (160, 224))],
     mistakes={
         "half a pixel off: where are the centres of the first and the last pixel?": lambda A, size: _about(
             A, _centre(size) + 0.5
@@ -67,7 +67,9 @@ def _fingers_exchanged(keypoints: Tensor, width: int) -> Tensor:
 
 check_mirror = Check(
     truth=_mirror,
-    cases=lambda: [(128 * torch.rand(21, 2, generator=torch.Generator().manual_seed(0)), 128)],
+    cases=lambda: [
+        (width * torch.rand(21, 2, generator=torch.Generator().manual_seed(0)), width) for width in (128, 224)
+    ],
     mistakes={
         "off by one: the last pixel of a row is number width - 1": lambda k, width: _mirror(k, width, first=1),
         "y is mirrored instead of x": lambda k, width: _mirror(k.flip(-1), width).flip(-1),
@@ -86,14 +88,14 @@ def _between(keypoints: Tensor, low: float, size: tuple[int, int]) -> Tensor:
 
 def _edges() -> Tensor:
     # A point for each way to be on the image or off it; 96 pixels high, 128 wide.
-    x = torch.tensor([64.0, -0.3, -0.6, 127.2, 127.7, 64.0, 64.0, 64.0, 64.0, 110.0, 140.0, -30.0])
-    y = torch.tensor([48.0, 48.0, 48.0, 48.0, 48.0, -0.2, -4.0, 95.3, 95.8, 100.0, 120.0, -8.0])
+    x = torch.tensor([64.0, -0.3, -0.6, 127.2, 127.7, 64.0, 64.0, 64.0, 64.0, 110.0, 140.0, -30.0, 64.0, -0.5, 127.5])
+    y = torch.tensor([48.0, 48.0, 48.0, 48.0, 48.0, -0.2, -4.0, 95.3, 95.8, 100.0, 120.0, -8.0, -0.6, 48.0, 48.0])
     return torch.stack([x, y], dim=1)
 
 
 check_visible = Check(
     truth=on_image,
-    cases=lambda: [(_edges(), (96, 128))],
+    cases=lambda: [(_edges(), (96, 128)), (_edges(), (48, 64))],
     mistakes={
         "the first pixel reaches from -1/2 to 1/2: half a pixel is missing": (
             lambda k, size: _between(k, 0.0, size).all(-1)

@@ -62,7 +62,7 @@ check_block = Check(
         "the ReLU between the two convolutions is missing": _no_relu_between,
         "the batch normalisation is missing": _not_normalised,
     },
-    right="right: and nowhere a bias, since the normalisation would subtract it",
+    right="right: a bias would change nothing, since the normalisation would subtract it",
 )
 
 
@@ -80,9 +80,7 @@ check_parameters = Check(
     mistakes={
         "a bias is counted for each convolution, but these have none": _parameters(bias=1),
         "the batch normalisations have parameters too: a scale and a shift for each channel": _parameters(norm=0),
-        "each batch normalisation has a scale and a shift for each channel; only one of them is counted": _parameters(
-            norm=1
-        ),
+        "a scale or a shift is missing: each of the two normalisations has both, for each channel": _parameters(norm=1),
         "the running mean and variance are counted, but those are measured, not learned": _parameters(norm=4),
         "the second convolution reads what the first one puts out, not the block's input": _parameters(
             first_again=True
