@@ -238,9 +238,9 @@ def _compare(answers: Callable[[np.ndarray], tuple[Tensor, Tensor]], look: Look)
 def _score(path: Path, look: Look) -> tuple[float, float, float]:
     """Largest difference in px, and both PCK; ValueError where 8 bits cost too much of it."""
     squares, truth = example_squares(look.framing, SCORED, "train")
-    running = session(path)
+    answers = _answers_of(path)
     parts = np.array_split(squares, -(-len(squares) // 50))
-    keypoints = torch.from_numpy(np.concatenate([running.run(["keypoints"], {"images": part})[0] for part in parts]))
+    keypoints = torch.cat([answers(part)[0] for part in parts])
     wanted = torch.cat([look(torch.from_numpy(part))[0] for part in parts])
     scores = _percent(keypoints, truth), _percent(wanted, truth)
     if not scores[1] - scores[0] < LARGEST_LOSS:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.decoding import decoding_of
-from handpose_lib.onnx_graph import needed, session
+from handpose_lib.onnx_graph import session
 from handpose_lib.storage import bundled_file
 from handpose_lib.weights import NETWORKS
 
@@ -68,15 +68,15 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
         raise ValueError(f"engine is {engine!r}, it must be one of {', '.join(ENGINES)}")
     if engine == "pytorch":
         return None
-    graph = bundled_graph(model)
-    device = None if graph is None else next(model.parameters()).device.type
-    if device != "cpu":
-        if engine is None:
-            return None
-        why = (
-            f"it is on {device}" if graph else "no graph of it comes with the project, as there is of the bundled ones"
-        )
-        raise ValueError(f"ONNX Runtime can't run this {type(model).__name__}: {why}. Leave engine out")
+    graph, problem = bundled_graph(model), ""
+    if graph is None:
+        problem = "no graph of it comes with the project, as there is of the bundled ones"
+    elif (device := next(model.parameters()).device.type) != "cpu":
+        problem = f"it is on {device}"
+    if problem and engine is None:
+        return None
+    if problem:
+        raise ValueError(f"ONNX Runtime can't run this {type(model).__name__}: {problem}. Leave engine out")
     try:
         return OnnxLook(model, graph)
     except ModuleNotFoundError:
@@ -136,9 +136,5 @@ class OnnxLook:
         return running
 
     def _run(self, squares: np.ndarray, *outputs: str) -> list[Tensor]:
-        options = needed("onnxruntime").RunOptions()
-        options.only_execute_path_to_fetches = True
-        running = self._started(torch.get_num_threads())
-        return [
-            torch.from_numpy(each) for each in running.run(outputs, {"images": np.ascontiguousarray(squares)}, options)
-        ]
+        answers = self._started(torch.get_num_threads()).run(outputs, {"images": np.ascontiguousarray(squares)})
+        return [torch.from_numpy(answer) for answer in answers]

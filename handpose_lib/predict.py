@@ -326,16 +326,16 @@ class HandPosePredictor:
     def _answers(self, squares: np.ndarray, mirrored: bool, framing: Framing) -> tuple[Tensor, Tensor]:
         """Keypoints (B, 21, 2) in px of the squares (B, S, S, 3) that the network is shown, and heights of peaks."""
         decoding = decoding_of(self.model, framing)
-        onnx = self._onnx if self._onnx is not None and self._onnx.takes(squares) else None
-        if onnx is not None and not mirrored and self.method == "local_peak" and decoding == onnx.decoding:
-            return onnx(squares)
-        if onnx is not None:
-            heatmaps = onnx.heatmaps(squares)
-            if mirrored:
-                heatmaps = (heatmaps + onnx.heatmaps(squares[:, :, ::-1]).flip(-1)) / 2
-        else:
+        onnx = self._onnx
+        if onnx is None or not onnx.takes(squares):
             images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(images.float() / 255), mirrored)
+        elif mirrored:
+            heatmaps = (onnx.heatmaps(squares) + onnx.heatmaps(squares[:, :, ::-1]).flip(-1)) / 2
+        elif self.method == "local_peak" and decoding == onnx.decoding:
+            return onnx(squares)
+        else:
+            heatmaps = onnx.heatmaps(squares)
         return points_on_input(heatmaps, framing, self.method, **decoding)
 
     def _heatmaps(self, images: Tensor, mirrored: bool) -> Tensor:

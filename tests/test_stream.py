@@ -261,7 +261,9 @@ def test_the_recipe_goes_on_from_weights_and_leaves_the_finder(filled, tmp_path_
     assert (project / "data" / "weights" / "finder.safetensors").read_bytes() == finder
 
 
-def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
+@pytest.fixture
+def used(tmp_path, monkeypatch) -> list[dict]:
+    """The settings of trainings of the recipe, which trains and scores nothing here, in a checkout of its own."""
     (tmp_path / "figures").mkdir()
     used = []
     monkeypatch.setattr(pretrained, "checkout_root", lambda: tmp_path)
@@ -271,6 +273,10 @@ def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
     row = {"data": "none", "pck_0.2_bbox": 0.5, "epe": 1.0, "unit": "px"}
     monkeypatch.setattr(pretrained, "score_rendered", lambda predictor: row)
     monkeypatch.setattr(pretrained, "write_per_keypoint", lambda *given: None)
+    return used
+
+
+def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch, used):
     drawn = []
     monkeypatch.setattr(pretrained, "write_graphs", drawn.append)
 
@@ -290,7 +296,7 @@ def test_what_is_recorded_of_a_training_is_what_was_used(tmp_path, monkeypatch):
     assert recorded("--score") == again and len(used) == len(drawn) == 2
 
 
-def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path, monkeypatch, capsys):
+def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path, monkeypatch, capsys, used):
     weights = tmp_path / "data" / "weights"
     (weights / "graphs").mkdir(parents=True)
     for name, file in (("handpose", bundled_weights()), ("finder", bundled_weights().with_name("finder.safetensors"))):
@@ -303,7 +309,6 @@ def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path,
         return path
 
     monkeypatch.setattr(pretrained, "write_graph", write)
-    monkeypatch.setattr(pretrained, "checkout_root", lambda: tmp_path)
     monkeypatch.setattr(sys, "argv", ["pretrained", "--graphs"])
     pretrained.main()
     bundled = bundled_weights().parent / "graphs"
@@ -313,12 +318,6 @@ def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path,
         raise ModuleNotFoundError("this needs onnx")
 
     monkeypatch.setattr(pretrained, "write_graph", refuse)
-    (tmp_path / "figures").mkdir()
-    for name in ("train", "export", "write_per_keypoint"):
-        monkeypatch.setattr(pretrained, name, lambda *given: ())
-    monkeypatch.setattr(pretrained.HandPosePredictor, "from_pretrained", lambda **options: None)
-    row = {"data": "none", "pck_0.2_bbox": 0.5, "epe": 1.0, "unit": "px"}
-    monkeypatch.setattr(pretrained, "score_rendered", lambda predictor: row)
     monkeypatch.setattr(sys, "argv", ["pretrained"])
     pretrained.main()  # the scores are written all the same
     assert (tmp_path / "figures" / "weights.json").is_file()

@@ -45,9 +45,7 @@ class Layer:
     rows: np.ndarray  # (P,) pixels of the hand and a few around it
     columns: np.ndarray  # (P,)
     color: np.ndarray  # (P, 3) linear, not premultiplied; around the hand its border's colour goes on
-    arm: (
-        np.ndarray
-    )  # (P,) metres from the wrist along the arm and what it wears; below 0 in the hand and on what it holds
+    arm: np.ndarray  # (P,) metres from the wrist along the arm and its clothes; below 0 in the hand and what it holds
     alpha: np.ndarray  # (H, W) 0-1, hand and props
     light: Light
 

@@ -8,15 +8,20 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from handpose_lib.course.exercises.checking import Check
+from handpose_lib.losses import adaptive_wing_constants
+
+
+def _exponent(alpha, y):
+    return alpha - y
 
 
 def _constants(
-    y, alpha, omega, epsilon, theta, *, by=None, exponent=None, factor=None, lower=1, sign=1.0, log=math.log1p
+    y, alpha, omega, epsilon, theta, *, by=None, exponent=_exponent, missing=None, lower=1, sign=1.0, log=math.log1p
 ):
     """A and C; the named arguments make the mistakes."""
-    p = alpha - y if exponent is None else exponent(alpha, y)
+    p = exponent(alpha, y)
     r = theta / (omega if by == "omega" else epsilon)
-    A = omega / (1 + r**p) * p * r ** (p - lower) / epsilon * (1 if factor is None else factor(p, epsilon))
+    A = omega / (1 + r**p) * (1 if missing == "p" else p) * r ** (p - lower) / (1 if missing == "epsilon" else epsilon)
     return A, sign * (theta * A - omega * log(r**p))
 
 
@@ -29,8 +34,8 @@ check_constants = Check(
     cases=lambda: [(0.0, 2.1, 14.0, 1.0, 0.5), (0.7, 2.1, 14.0, 0.8, 0.5), (1.0, 2.4, 10.0, 0.5, 0.3)],
     mistakes={
         "divided by ω where ε belongs": _but(by="omega"),
-        "A lacks a factor: δ/ε differentiated by δ leaves 1/ε": _but(factor=lambda p, epsilon: epsilon),
-        "A lacks a factor: a power p differentiated leaves p": _but(factor=lambda p, epsilon: 1 / p),
+        "A lacks a factor: δ/ε differentiated by δ leaves 1/ε": _but(missing="epsilon"),
+        "A lacks a factor: a power p differentiated leaves p": _but(missing="p"),
         "in A, the power that is left after differentiating is p − 1": _but(lower=0),
         "the exponent does not depend on the target": _but(exponent=lambda alpha, y: alpha),
         "A is right; C has the wrong sign": _but(sign=-1),
@@ -46,23 +51,19 @@ check_constants = Check(
 DEFAULTS = (2.1, 14.0, 1.0, 0.5)  # α, ω, ε and θ
 
 
-def _curve(delta: Tensor, p: Tensor, omega: float, by: float) -> Tensor:
-    return omega * torch.log1p((delta / by) ** p)
+def _error(pred: Tensor, target: Tensor) -> Tensor:
+    return (target - pred).abs()
 
 
-def _line(delta: Tensor, p: Tensor, omega: float, epsilon: float, theta: float, sign: float = -1.0) -> Tensor:
-    r = theta / epsilon
-    A = omega / (1 + r**p) * p * r ** (p - 1) / epsilon
-    return A * delta + sign * (theta * A - omega * torch.log1p(r**p))
-
-
-def _awing(pred: Tensor, target: Tensor, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5, **mistake) -> Tensor:
+def _awing(
+    pred, target, alpha, omega, epsilon, theta, *, by=None, error=_error, exponent=_exponent, sign=-1.0, only=None
+) -> Tensor:
     """The loss of each pixel; the named arguments make the mistakes."""
-    delta = mistake.get("error", lambda p, t: (t - p).abs())(pred, target)
-    p = mistake.get("exponent", lambda alpha, y: alpha - y)(alpha, target)
-    by = omega if mistake.get("by") == "omega" else epsilon
-    curve, line = _curve(delta, p, omega, by), _line(delta, p, omega, epsilon, theta, mistake.get("sign", -1.0))
-    return {"curve": curve, "line": line}.get(mistake.get("only"), torch.where(delta < theta, curve, line))
+    delta, p = error(pred, target), exponent(alpha, target)
+    curve = omega * torch.log1p((delta / (omega if by == "omega" else epsilon)) ** p)
+    A, C = adaptive_wing_constants(alpha - p, alpha, omega, epsilon, theta)  # of any exponent p
+    line = A * delta + sign * C
+    return {"curve": curve, "line": line}.get(only, torch.where(delta < theta, curve, line))
 
 
 def _mistaken(**mistake) -> Callable[..., Tensor]:
@@ -95,7 +96,7 @@ check_awing = Check(
         "the error has kept its sign; answers below the target count differently": _mistaken(error=lambda p, t: p - t),
         "C is added where it should be subtracted": _mistaken(sign=1.0),
         "each pixel's loss is wanted, not their mean": lambda *case: _awing(*case).mean(),
-        "with other α, ω, ε and θ it is wrong: use the arguments": lambda p, t, *rest: _awing(p, t),
+        "with other α, ω, ε and θ it is wrong: use the arguments": lambda p, t, *rest: _awing(p, t, *DEFAULTS),
         "with another ε it is wrong: both δ and θ are divided by it": lambda p, t, alpha, omega, epsilon, theta: _awing(
             p, t, alpha, omega, 1.0, theta
         ),
