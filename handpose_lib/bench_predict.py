@@ -65,7 +65,7 @@ def _rows(bench: "Bench", count: int) -> None:
     if predictor.engine == "onnxruntime":
         bench.compare("m", "a tracked frame, its look by ONNX Runtime / by PyTorch", tracked, by_pytorch)
     else:
-        print("m    ONNX Runtime is not installed: no row with its time")
+        print("m    PyTorch looks here, for want of ONNX Runtime or of a graph: no row with its time")
     if importlib.util.find_spec("mediapipe"):
         theirs = mediapipe_tracking(pictures)
         bench.compare("k", "a tracked frame / MediaPipe's on the same frame again", tracked, theirs)

@@ -171,13 +171,16 @@ class Report:
             rows[group] = row
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    def worst(self, count: int = 8) -> np.ndarray:
-        """Items with the largest mean error relative to their box, worst first (count,)."""
+    def worst(self, count: int = 8, one_per_hand: bool = False) -> np.ndarray:
+        """Items with the largest mean error relative to their box, worst first (count,); of each hand one, or all."""
         if not is_whole(count, 0):
             raise ValueError(f"count is {count}, it must not be negative, and a whole number")
         box = normalizer_lengths(self.targets, "bbox")
         relative = self.errors.nanmean(dim=1) / box
-        return relative.nan_to_num(-1).argsort(descending=True)[:count].numpy()
+        order = relative.nan_to_num(-1).argsort(descending=True).numpy()
+        if one_per_hand:
+            order = order[np.sort(np.unique(np.asarray(self.hand_ids)[order], return_index=True)[1])]
+        return order[:count]
 
 
 def evaluate(

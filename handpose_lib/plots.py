@@ -336,12 +336,14 @@ def worst_cases(
     columns: int = 4,
     apart: bool = False,
     side: float = 2.2,
+    one_per_hand: bool = False,
 ) -> Figure:
     """The items with the largest errors: what was predicted over the truth, or with `apart` the truth below it.
 
-    `images` are the data set's, or those of `report.worst(count)` by their number; `side` of each is in inches.
+    `images` are the data set's, or those of `report.worst(count, one_per_hand)` by their number; `side` of each is in
+    inches.
     """
-    chosen = report.worst(count)
+    chosen = report.worst(count, one_per_hand)
     titles = [
         f"{report.versions[i]} {report.ids[i]}\n{report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]

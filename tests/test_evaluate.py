@@ -81,6 +81,20 @@ def test_worst_cases_come_first(tiny_val: FreiHAND):
     assert list(make_report(tiny_val, predictions).worst(2)) == [2, 1]
 
 
+def test_of_each_hand_the_worst_case_alone(tiny_root: Path):
+    dataset = FreiHAND(tiny_root, "train")
+    first = np.flatnonzero(dataset.hand_ids == dataset.hand_ids[0])  # one hand in several versions
+    other = int(np.flatnonzero(dataset.hand_ids != dataset.hand_ids[0])[0])
+    predictions = torch.from_numpy(dataset.keypoints).clone()
+    predictions[first] += 60
+    predictions[first[1]] += 5
+    predictions[other] += 20
+    report = make_report(dataset, predictions)
+    assert set(report.worst(len(first))) == set(first) and report.worst(1)[0] == first[1]
+    assert report.worst(2, one_per_hand=True).tolist() == [first[1], other]
+    assert sorted(dataset.hand_ids[report.worst(10**6, one_per_hand=True)]) == sorted(set(dataset.hand_ids.tolist()))
+
+
 def test_a_keypoint_off_the_image_counts_nowhere(tiny_root: Path):
     dataset = FreiHAND(tiny_root, "val")
     dataset.keypoints[:, 4] = -50.0

@@ -57,19 +57,24 @@ def test_a_comparison_has_a_line_per_seed_and_set(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(own_hands, "PERSONS", 3)
     monkeypatch.setattr(own_hands, "PICTURES", 1)
     monkeypatch.setattr(own_hands, "PARTS", (0.34, 0.33, 0.33))
-    monkeypatch.setattr(own_hands, "FreiHAND", lambda *_, **__: KeypointFolder(tmp_path / "hands", "val"))
-    own_hands.write_stand_in(tmp_path / "hands", persons=3)
+    monkeypatch.setattr(own_hands, "FreiHAND", lambda *_, **__: KeypointFolder(tmp_path / "gloves", "val"))
+    for name, skin in own_hands.LEARNED.items():
+        own_hands.write_stand_in(tmp_path / name, persons=3, skin=skin)
     settings = fine_tuning(own_hands.bundled_weights(), epochs=1, batch_size=1)
     table = own_hands.compare((1, 2), tmp_path, settings)
-    assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2] and table["data"].tolist() == 3 * [own_hands.NEW, own_hands.OLD]
+    trainings = [("nothing", 0), ("gloves", 1), ("gloves", 2), ("bare hands", 1), ("bare hands", 2)]
+    assert list(zip(table["learned"], table["seed"], strict=True))[::3] == trainings
+    assert table["data"].tolist() == 5 * [own_hands.NEW, own_hands.BARE, own_hands.OLD]
     assert np.isfinite(table["epe_px128"]).all()
 
 
 def test_the_recorded_seeds_each_lowered_the_error_on_held_out_people_and_raised_it_on_the_old_set():
     recorded: pd.DataFrame = own_hands.recorded_runs()
-    errors = recorded.pivot(index="seed", columns="data", values="epe_px128")
-    assert errors.index.tolist() == [0, 1, 2, 3]
-    assert (errors[own_hands.NEW][1:] < errors[own_hands.NEW][0]).all()
-    assert (errors[own_hands.OLD][1:] >= errors[own_hands.OLD][0]).all(), "then the chapter's text is wrong"
+    errors = recorded.pivot(index=["learned", "seed"], columns="data", values="epe_px128")
+    before, gloves, bare = (errors.loc[name] for name in ("nothing", *own_hands.LEARNED))
+    assert gloves.index.tolist() == bare.index.tolist() == [1, 2, 3]
+    assert (gloves[own_hands.NEW] < before[own_hands.NEW][0]).all()
+    for each in (gloves, bare):
+        assert (each[own_hands.OLD] >= before[own_hands.OLD][0]).all(), "then the chapter's text is wrong"
     parts = own_hands.PARTS
     assert round(parts[0] * own_hands.PERSONS) * own_hands.PICTURES == 20

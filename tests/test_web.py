@@ -242,6 +242,14 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_what_a_file_manager_leaves_is_nobodys_content(tmp_path: Path, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed: it is in the extra `export`")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / ".DS_Store").write_text("of Finder")
+    runtime = str(tmp_path / "none.tgz")
+    assert "none.tgz" in error_of(["web", "--build", "--out", str(tmp_path / "page"), "--runtime", runtime], capsys)
+
+
 def test_the_page_moves_a_look_on_as_far_as_python_does():
     script = (ROOT / "web" / "tracker.js").read_text(encoding="utf-8")
     assert re.findall(r"^const FARTHEST = ([\d.]+);", script, re.MULTILINE) == [str(track.FARTHEST)]

@@ -3,10 +3,12 @@
     python -m handpose_lib.recipes.own_hands --seeds 1 2 3 --out figures/own_hands.csv
 
 renders the pictures of "someone else's camera", trains the bundled weights on with each seed, and writes one line per
-seed and set. Told in `notebooks/10_your_own_hands.ipynb`.
+seed and set. It does so twice, the second time without the gloves: a control, which shows what the gloves have to do
+with the rest. Told in `notebooks/10_your_own_hands.ipynb`.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -28,7 +30,7 @@ from handpose_lib.settings import TrainSettings
 from handpose_lib.storage import atomic_path, bundled_file
 from handpose_lib.synthhand import sample_root
 from handpose_lib.synthhand.clip import render_clip
-from handpose_lib.synthhand.skin import glove
+from handpose_lib.synthhand.skin import Skin, glove
 from handpose_lib.train import Trainer
 from handpose_lib.weights import fine_tuning
 
@@ -37,14 +39,16 @@ PARTS = (5 / 12, 2 / 12, 5 / 12)  # twenty pictures to learn from, eight to choo
 FIRST_SEED = 3000  # of the persons: none that another data set here has, or that the settings were tried on
 SIZE = (240, 320)  # (H, W) px of the pictures
 GLOVE = glove(30, 70, 170)  # the network knows skin in all its tones, and no glove
-NEW, OLD = "someone else's camera", "old test set"
+NEW, BARE, OLD = "someone else's camera", "the same hands without gloves", "old test set"
+LEARNED = {"gloves": GLOVE, "bare hands": None}  # what the twenty pictures show
 
 
-def write_stand_in(folder: str | Path, persons: int = PERSONS) -> Path:
+def write_stand_in(folder: str | Path, persons: int = PERSONS, skin: Skin | None = GLOVE) -> Path:
     """Pictures and labels of "someone else's camera" in a folder: `keypoints.json` and a folder per person.
 
     Rendered hands in thin blue gloves, as a workshop or a laboratory has them. Every other person holds up the left
-    hand. What is there already is left as it is.
+    hand. What is there already is left as it is. With another `skin`, or None for one of each person's own, all else
+    is the same.
     """
     folder = Path(folder)
     if (folder / LABELS).is_file():
@@ -54,7 +58,7 @@ def write_stand_in(folder: str | Path, persons: int = PERSONS) -> Path:
         name, left = f"person{person:02d}", bool(person % 2)
         (folder / name).mkdir(parents=True, exist_ok=True)
         # More than a second from picture to picture: another pose.
-        frames = render_clip(PICTURES, seed=FIRST_SEED + person, size=SIZE[1], fps=0.8, skin=GLOVE)
+        frames = render_clip(PICTURES, seed=FIRST_SEED + person, size=SIZE[1], fps=0.8, skin=skin)
         for number, frame in enumerate(frames):
             image, keypoints = _landscape(frame.image, frame.keypoints)
             if left:
@@ -89,26 +93,35 @@ def scores(report: Report) -> dict[str, float]:
 
 
 def compare(seeds: Sequence[int], folder: Path, settings: TrainSettings) -> pd.DataFrame:
-    """One line per seed and set, with seed 0 for the weights as they come.
+    """One line per training and set, the first ones for the weights as they come, which learned from nothing here.
 
     Args:
         seeds: of the training's order and augmentation.
         folder: for the pictures and the runs.
         settings: of the training; the seed is replaced.
     """
-    hands = write_stand_in(folder / "hands")
-    held_out = KeypointFolder(hands, "test", parts=PARTS)
-    sets = {NEW: held_out, OLD: FreiHAND(sample_root(), "test", versions="auto")}
-    before = HandPosePredictor.from_pretrained()
-    rows = [{"seed": 0, "data": name, "epochs": 0, **scores(evaluate(before, data))} for name, data in sets.items()]
-    for seed in seeds:
+    hands = {name: write_stand_in(folder / name, skin=skin) for name, skin in LEARNED.items()}
+    held_out = (KeypointFolder(each, "test", parts=PARTS) for each in hands.values())
+    sets = dict(zip((NEW, BARE, OLD), (*held_out, FreiHAND(sample_root(), "test", versions="auto")), strict=True))
+    rows = []
+
+    def add(predictor: HandPosePredictor, **training: str | int) -> None:
+        rows.extend(training | {"data": name} | scores(evaluate(predictor, data)) for name, data in sets.items())
+
+    add(HandPosePredictor.from_pretrained(), learned="nothing", seed=0, epochs=0)
+    for name, seed in itertools.product(hands, seeds):
+        run = folder / "runs" / name / str(seed)
         used = time.process_time()
-        trainer = train_on(hands, replace(settings, seed=seed), folder / str(seed))
+        trainer = train_on(hands[name], replace(settings, seed=seed), run)
         used = time.process_time() - used
-        after = HandPosePredictor.from_pretrained(folder / str(seed) / "best.safetensors")
-        for name, data in sets.items():
-            rows.append({"seed": seed, "data": name, "epochs": trainer.best_epoch, **scores(evaluate(after, data))})
-        print(f"seed {seed}: {used:.0f} s of processor time", pd.DataFrame(rows).round(3).to_string(), sep="\n")
+        after = HandPosePredictor.from_pretrained(run / "best.safetensors")
+        add(after, learned=name, seed=seed, epochs=trainer.best_epoch)
+        print(
+            f"{name}, seed {seed}: {used:.0f} s of processor time",
+            pd.DataFrame(rows).round(3).to_string(),
+            sep="\n",
+            flush=True,
+        )
     return pd.DataFrame(rows)
 
 

@@ -19,6 +19,7 @@ from handpose_lib.onnx_graph import write_decoder
 from handpose_lib.plots import FINGER_COLOURS, WRIST_COLOUR
 from handpose_lib.predict import CLOSER, SMALLEST_BOX, TURNS, HandPosePredictor, bundled_weights
 from handpose_lib.smoothing import BETA, MIN_CUTOFF, SPEED_CUTOFF
+from handpose_lib.storage import is_content
 from handpose_lib.synthhand import sample_root
 from handpose_lib.track import LOST
 from handpose_lib.web.place import FACTS, FORMAT, bundled_fingerprints, copy_source, fingerprint
@@ -47,7 +48,7 @@ def build_page(
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the page")
-    if folder.exists() and any(folder.iterdir()) and not (folder / FACTS).is_file():
+    if folder.exists() and any(map(is_content, folder.iterdir())) and not (folder / FACTS).is_file():
         raise ValueError(f"{folder} holds other files than a built page, and would be replaced: name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:

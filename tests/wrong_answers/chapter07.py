@@ -49,6 +49,12 @@ WRONG = {
             body="hit = (errors < threshold * sides.min(dim=1, keepdim=True).values) & visible\n"
             "    return hit.sum(0) / visible.sum(0)"
         ),
+        "that is PCK by the width of the box: many hands are taller than wide": PCK.format(
+            body="hit = (errors < threshold * sides[:, 0, None]) & visible\n    return hit.sum(0) / visible.sum(0)"
+        ),
+        "that is PCK by the height of the box: some hands are wider than tall": PCK.format(
+            body="hit = (errors < threshold * sides[:, 1:]) & visible\n    return hit.sum(0) / visible.sum(0)"
+        ),
         "that is PCK by the whole image, however large the hand is": PCK.format(
             body="hit = (errors < threshold * 224) & visible\n    return hit.sum(0) / visible.sum(0)"
         ),
@@ -111,6 +117,10 @@ def my_pck(errors, target, visible, threshold):
         "you have 21 thresholds: the last is 19/20 of max_error": AUC.format(
             body="thresholds = torch.linspace(0, max_error, 21, dtype=torch.float64)\n"
             "    return torch.stack([(errors < t).double().mean() for t in thresholds]).mean()"
+        ),
+        "your twenty thresholds reach max_error, 1/19 of it apart: they are 0/20 to 19/20 of it": AUC.format(
+            body="thresholds = torch.linspace(0, max_error, 20)\n"
+            "    return torch.stack([(errors < t).double().mean() for t in thresholds]).mean().item()"
         ),
         "that is the trapezoidal rule: in this convention a perfect model scores 0.95, not more": AUC.format(
             body="thresholds = torch.linspace(0, max_error, 21, dtype=torch.float64)\n"

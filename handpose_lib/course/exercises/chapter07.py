@@ -75,6 +75,12 @@ check_pck = Check(
         "that is PCK by the shorter side of the box": (
             lambda e, g, v, t: _over_hands(e < t * _sides(g).amin(-1, keepdim=True), v)
         ),
+        "that is PCK by the width of the box: many hands are taller than wide": (
+            lambda e, g, v, t: _over_hands(e < t * _sides(g)[:, :1], v)
+        ),
+        "that is PCK by the height of the box: some hands are wider than tall": (
+            lambda e, g, v, t: _over_hands(e < t * _sides(g)[:, 1:], v)
+        ),
         "that is PCK by the whole image, however large the hand is": (lambda e, g, v, t: _over_hands(e < t * 224, v)),
         "each hand has a length of its own: you divide the errors of all hands by one": (
             lambda e, g, v, t: _over_hands(e < t * _sides(g).max(), v)
@@ -157,6 +163,9 @@ check_auc = Check(
         "an error equal to the threshold is a miss here: compare strictly": lambda e, m: _auc(e, m, at_most=True),
         "your thresholds start at 1/20: the first is 0, below which nothing can be": lambda e, m: _auc(e, m, 1, 20),
         "you have 21 thresholds: the last is 19/20 of max_error": lambda e, m: _auc(e, m, 0, 20),
+        "your twenty thresholds reach max_error, 1/19 of it apart: they are 0/20 to 19/20 of it": (
+            lambda e, m: (e[:, None] < torch.linspace(0, m, 20, dtype=torch.float64)).double().mean().item()
+        ),
         "that is the trapezoidal rule: in this convention a perfect model scores 0.95, not more": _trapezoid,
         "your thresholds end near 30 px whatever max_error is": lambda e, m: _auc(e, 30.0),
         "that is an area in pixels: it must not depend on the unit of the errors": lambda e, m: _auc(e, m) * m,
