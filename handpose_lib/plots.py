@@ -338,10 +338,9 @@ def worst_cases(
     side: float = 2.2,
     one_per_hand: bool = False,
 ) -> Figure:
-    """The items with the largest errors: what was predicted over the truth, or with `apart` the truth below it.
+    """The items of `report.worst(count, one_per_hand)`: what was predicted over the truth, or `apart` above it.
 
-    `images` are the data set's, or those of `report.worst(count, one_per_hand)` by their number; `side` of each is in
-    inches.
+    `images` are the data set's, or those of these items by their number; `side` of each is in inches.
     """
     chosen = report.worst(count, one_per_hand)
     titles = [

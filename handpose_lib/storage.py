@@ -37,7 +37,6 @@ except ImportError:  # Windows, where every disk can lock
 REMOTE = ("fuse.", "drive", "nfs", "cifs", "smb", "9p", "lustre", "ceph")  # how their types of mounts begin
 RENAME_PAUSES = (0.1, 0.3, 1.0, 3.0)  # s between the attempts to rename on a network file system
 SET_CACHE = "set HANDPOSE_CACHE to a folder that can be written"
-SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")  # which Finder and Explorer leave in folders they have shown
 INSTALLED = Path(__file__).resolve().parent / "bundled"  # where a wheel has them
 
 
@@ -147,12 +146,6 @@ def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Pa
     except OSError as error:
         raise OSError(f"{folder} can't be made ({error.strerror or error}): {remedy}") from error
     return folder
-
-
-def is_content(path: Path) -> bool:
-    """Whether a file or folder is somebody's: neither a lock of ours nor what a file manager leaves behind."""
-    is_lock = path.name.startswith(".") and path.suffix == ".lock"
-    return not is_lock and path.name not in SYSTEM_FILES
 
 
 def refuse_target(path: str | Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..checksums import NAME as CHECKSUMS
-from ..storage import atomic_path, is_content
+from ..storage import atomic_path
 from .scene import REFERENCE
 
 GENERATOR = 3  # raise it when the same seed begins to give other pictures
 SETTINGS_FILE = "synthhand.json"
+SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")  # which Finder and Explorer leave in folders they have shown
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ def refuse_others(out: Path, settings: Settings) -> None:
             raise ValueError(f"{out} holds a set of other settings: {difference}. Choose another folder or delete it.")
     elif not (out / SETTINGS_FILE).exists() and out.is_dir() and any(map(is_content, out.iterdir())):
         raise ValueError(f"{out} is not empty and has no {SETTINGS_FILE}: choose another folder, nothing was written.")
+
+
+def is_content(path: Path) -> bool:
+    """Whether a file or folder is somebody's: neither a lock of ours nor what a file manager leaves behind."""
+    is_lock = path.name.startswith(".") and path.suffix == ".lock"
+    return not is_lock and path.name not in SYSTEM_FILES
 
 
 def _found_settings(out: Path) -> dict | None:

@@ -19,8 +19,8 @@ from handpose_lib.onnx_graph import write_decoder
 from handpose_lib.plots import FINGER_COLOURS, WRIST_COLOUR
 from handpose_lib.predict import CLOSER, SMALLEST_BOX, TURNS, HandPosePredictor, bundled_weights
 from handpose_lib.smoothing import BETA, MIN_CUTOFF, SPEED_CUTOFF
-from handpose_lib.storage import is_content
 from handpose_lib.synthhand import sample_root
+from handpose_lib.synthhand.claim import is_content
 from handpose_lib.track import LOST
 from handpose_lib.web.place import FACTS, FORMAT, bundled_fingerprints, copy_source, fingerprint
 from handpose_lib.web.runtime import write_runtime
