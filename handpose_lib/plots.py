@@ -347,5 +347,4 @@ def worst_cases(
         f"{report.versions[i]} {report.ids[i]}\n{report.errors[i].nanmean():.0f} px of {IMAGE_SIZE}" for i in chosen
     ]
     predictions, targets = report.predictions[chosen].numpy(), report.targets[chosen].numpy()
-    pictures = [images[i] for i in chosen]
-    return image_grid(pictures, predictions, titles, targets, columns, side, close=True, apart=apart)
+    return image_grid([images[i] for i in chosen], predictions, titles, targets, columns, side, close=True, apart=apart)
