@@ -52,6 +52,7 @@ class LabelStore:
         self._named: dict[str, Path | None] = dict(zip(self.names, self._places, strict=True))  # grows, see _place
         self._predictor = predictor
         self._proposals: dict[int, tuple[list, list]] = {}
+        self._removed: dict[int, dict[str, Any]] = {}  # entries that were taken away, for who takes that back
         self._looking, self._writing = threading.Lock(), threading.Lock()
         self._read_again()
 
@@ -139,7 +140,8 @@ class LabelStore:
     def save(self, number: int, label: Any) -> int:
         """Writes a picture's label, at once and whole; returns how many pictures are labelled.
 
-        What the page does not edit stays in the entry as it stands: other keys, and the points that did not move.
+        What the page does not edit stays in the entry as it stands: other keys, and the points that did not move. So it
+        does where the entry was removed a moment ago, by this program.
 
         Args:
             number: of the picture.
@@ -155,9 +157,11 @@ class LabelStore:
         check_entry(self.path, {"file": self.names[number], **label}, "the label")
         with self._writing_alone():
             old = self._saved(number)
-            entry = {"file": self.names[number], **label} if old is None else self._merged(old, label)
+            before = old or self._removed.get(number)
+            entry = {"file": self.names[number], **label} if before is None else self._merged(before, label)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
+            self._removed.pop(number, None)
         return self._count()
 
     def _merged(self, old: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +185,7 @@ class LabelStore:
             old = self._saved(number)
             if old is not None:
                 self._write([each for each in self._entries if each is not old])
+                self._removed[number] = old
         return self._count()
 
     def _done(self) -> set[Path | None]:
