@@ -664,6 +664,32 @@ def test_nothing_left_the_origin_and_nothing_went_wrong(visit: Visit, address: s
     assert visit.errors == []
 
 
+NOISE = """
+const read = OffscreenCanvasRenderingContext2D.prototype.getImageData;
+OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...place) {
+  const pixels = read.apply(this, place);
+  pixels.data.forEach((value, at) => { pixels.data[at] = value + (Math.random() - 0.5) * SPREAD; });
+  return pixels;
+};
+"""
+
+
+@pytest.mark.parametrize(("spread", "hidden"), [(2, False), (512, True)])
+def test_a_browser_that_hides_pixels_is_told_of(browser, address: str, spread: int, hidden: bool):
+    """As Firefox does under resistFingerprinting, and others by a grey level or two."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    source = (ROOT / "web" / "worker.js").read_text(encoding="utf-8")
+    noisy = source + NOISE.replace("SPREAD", str(spread))
+    page.route("**/worker.js", lambda route: route.fulfill(body=noisy, content_type="text/javascript"))
+    page.goto(address)
+    page.wait_for_selector("#message.bad" if hidden else "body[data-ready]")
+    page.click("[data-example]")
+    page.wait_for_selector("#message.bad" if hidden else "#verdict[data-found=true]")
+    assert ("protection against fingerprinting" in page.text_content("#message")) == hidden
+    page.close()
+
+
 def test_the_browser_itself_forbids_the_page_to_send_anything_elsewhere(visit: Visit, folder: Path):
     with page_server(folder) as other:  # which would answer
         threading.Thread(target=other.serve_forever, daemon=True).start()

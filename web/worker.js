@@ -9,8 +9,10 @@ import { Predictor } from "./predictor.js";
 import { Network, fetched, setThreads } from "./runtime.js";
 import { OneEuro, Tracker } from "./tracker.js";
 
+const HIDDEN = "This browser hides what pictures hold from web pages (protection against fingerprinting), so no hand can be seen: switch that off for this page and load it again, or use another browser.";
 let facts;
 let predictor;
+let missing = "The network is not loaded: load the page again."; // why there is no predictor
 let tracker;
 let smooth = true;
 let canvas;
@@ -20,11 +22,21 @@ async function load({ exact, threads }) {
   facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
   for (const network of Object.values(predictor?.networks ?? {})) await network.release();
   predictor = null;
+  if (!pixelsCanBeRead()) throw new Error((missing = HIDDEN));
   const networks = {};
   for (const role of Object.keys(facts.networks)) networks[role] = await Network.load(facts.networks[role], exact);
   predictor = new Predictor(facts, networks);
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
   self.postMessage({ type: "ready", facts, threads: used });
+}
+
+/** Whether pixels are read as they were drawn: some browsers hand out noise, so that pages can't tell visitors apart. */
+function pixelsCanBeRead() {
+  const context = new OffscreenCanvas(16, 16).getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "rgb(48 96 144)";
+  context.fillRect(0, 0, 16, 16);
+  const { data } = context.getImageData(0, 0, 16, 16);
+  return data.every((value, at) => Math.abs(value - [48, 96, 144, 255][at % 4]) < 10); // a little noise does no harm
 }
 
 /** A picture whose pixels are read part by part: a look at a frame needs a small part of it. */
@@ -42,7 +54,7 @@ function readable(bitmap) {
 }
 
 async function answer({ type, bitmap, seconds, id }) {
-  if (!predictor) throw new Error("The network is not loaded: load the page again.");
+  if (!predictor) throw new Error(missing);
   const start = performance.now();
   const picture = readable(bitmap);
   let seen;
