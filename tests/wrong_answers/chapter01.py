@@ -33,6 +33,10 @@ def my_project(xyz, K):
 def my_origin(image, hands):
     return divmod(image, hands)
 """,
+        "return the two as a pair, without brackets around them: return hand, version": """
+def my_origin(image, hands):
+    return [image % hands, image // hands]
+""",
         "the number of hands is not 32,560 in every folder": """
 def my_origin(image, hands):
     version, hand = divmod(image, 32560)
@@ -88,6 +92,10 @@ def my_resize_camera(K, s):
     resized = K.copy()
     resized[:2] *= s
     return resized
+""",
+        "the resize comes after the camera, so its matrix stands to the left of K": """
+def my_resize_camera(K, s):
+    return K @ np.array([[s, 0, 0.5 * s - 0.5], [0, s, 0.5 * s - 0.5], [0, 0, 1]])
 """,
         "only the focal lengths were scaled": """
 def my_resize_camera(K, s):

@@ -41,6 +41,9 @@ check_origin = Check(
         "the number of hands is not 32,560 in every folder": lambda image, hands: (image % 32_560, image // 32_560),
         "the four versions of a hand do not stand next to each other": lambda image, hands: (image // 4, image % 4),
         "hands and versions are counted from 0": lambda image, hands: (image % hands + 1, image // hands + 1),
+        "return the two as a pair, without brackets around them: return hand, version": (
+            lambda image, hands: [image % hands, image // hands]
+        ),
     },
     right="right: every version of a hand finds the same row of the JSON files",
 )
@@ -81,6 +84,10 @@ def _resize_camera(K: np.ndarray, s: float, half: float = 0.5) -> np.ndarray:
     return resized
 
 
+def _from_the_right(K: np.ndarray, s: float) -> np.ndarray:
+    return K @ _resize_camera(np.eye(3), s)
+
+
 def _focal_only(K: np.ndarray, s: float) -> np.ndarray:
     return np.concatenate([_resize_camera(K, s)[:, :2], K[:, 2:]], axis=1)
 
@@ -93,6 +100,7 @@ check_resize_camera = Check(
         "half a pixel is missing: cx and cy are places in the image, like keypoints": (
             lambda K, s: _resize_camera(K, s, half=0.0)
         ),
+        "the resize comes after the camera, so its matrix stands to the left of K": _from_the_right,
         "only the focal lengths were scaled": _focal_only,
         "only the centre was scaled": lambda K, s: np.concatenate([K[:, :2], _resize_camera(K, s)[:, 2:]], axis=1),
         "a focal length is a length, not a place in the image: it gets no half pixel": (
