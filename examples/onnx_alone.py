@@ -3,8 +3,8 @@
     handpose export handpose.onnx
     python examples/onnx_alone.py handpose.onnx photo.jpg found.jpg
 
-It looks as `HandPosePredictor` does, without mirror images: at the whole picture in its four quarter turns, and then
-twice more closely. Copy it into your own project, or write it anew in another language.
+It looks as `HandPosePredictor` does with `finder=None, mirrored=False`: at the whole picture in its four quarter
+turns, and then twice more closely. Copy it into your own project, or write it anew in another language.
 """
 
 import json
@@ -95,7 +95,7 @@ def main(model: str, picture: str, out: str) -> None:
         cv2.line(image, *ends, (0, 0, 0), 4, cv2.LINE_AA, shift=4)  # a dark edge: it stands out on any background
         cv2.line(image, *ends, (255, 200, 0), 2, cv2.LINE_AA, shift=4)
     cv2.imwrite(out, image)
-    print(json.dumps({"keypoints": keypoints.round(2).tolist(), "confidence": confidence.round(3).tolist()}))
+    print(json.dumps({"keypoints": keypoints.astype(float).round(2).tolist(), "confidence": confidence.astype(float).round(3).tolist()}))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ COMMANDS = {  # each a module of `handpose_lib.commands`
     "bench": "measure how fast this machine loads and trains, as ratios",
     "export": "write a network as ONNX, which runs without PyTorch",
     "web": "the page that finds hands in your browser, served on this computer",
-    "figures": "redraw the README's pictures and tables from the files in figures/",
+    "figures": "redraw the pictures and tables of README and card from the files in figures/",
 }
 
 

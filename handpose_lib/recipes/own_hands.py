@@ -39,7 +39,7 @@ PARTS = (5 / 12, 2 / 12, 5 / 12)  # twenty pictures to learn from, eight to choo
 FIRST_SEED = 3000  # of the persons: none that another data set here has, or that the settings were tried on
 SIZE = (240, 320)  # (H, W) px of the pictures
 GLOVE = glove(30, 70, 170)  # the network knows skin in all its tones, and no glove
-NEW, BARE, OLD = "someone else's camera", "the same hands without gloves", "old test set"
+NEW, BARE, OLD = "gloves, held-out people", "the same without gloves", "old test set"
 LEARNED = {"gloves": GLOVE, "bare hands": None}  # what the twenty pictures show
 
 

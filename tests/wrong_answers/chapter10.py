@@ -55,6 +55,11 @@ def my_error(predictions, targets):
     distances = np.linalg.norm(predictions - targets, axis=-1)
     return np.mean([np.nanmean(hand) for hand in distances])
 """,
+        "this is the mean of the keypoints' means, as in the course's tables: here each label counts once": """
+def my_error(predictions, targets):
+    distances = np.linalg.norm(predictions - targets, axis=-1)
+    return np.nanmean(np.nanmean(distances, axis=0))
+""",
         "this is the mean over x and y apart, not of distances": """
 def my_error(predictions, targets):
     return np.nanmean(np.abs(predictions - targets))
