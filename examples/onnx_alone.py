@@ -95,7 +95,8 @@ def main(model: str, picture: str, out: str) -> None:
         cv2.line(image, *ends, (0, 0, 0), 4, cv2.LINE_AA, shift=4)  # a dark edge: it stands out on any background
         cv2.line(image, *ends, (255, 200, 0), 2, cv2.LINE_AA, shift=4)
     cv2.imwrite(out, image)
-    print(json.dumps({"keypoints": keypoints.astype(float).round(2).tolist(), "confidence": confidence.astype(float).round(3).tolist()}))
+    numbers = {"keypoints": keypoints.astype(float).round(2), "confidence": confidence.astype(float).round(3)}
+    print(json.dumps({name: values.tolist() for name, values in numbers.items()}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
     ablation.csv                -> the table `ablation`         chapter 09's trainings
     rehearsal.json              -> the table `rehearsal`        by benchmarks/rehearsal.py
 
-A table stands in the README, or in the card of the weights, between `<!-- table: bench -->` and `<!-- /table -->`. A picture carries a hash of what it
+A table stands in its page between `<!-- table: bench -->` and `<!-- /table -->`. A picture carries a hash of what it
 was drawn from, so that a test can tell an old one. What has no file is said to be not measured.
 """
 
@@ -278,8 +278,7 @@ def weights_table(folder: Path) -> str:
 def ablation_table(folder: Path) -> str:
     """`ablation.csv`, one line per training and data set: `row`, `seed`, `data`, `pck_0.2_bbox`, `epe_px128`.
 
-    The card of the weights shows the mean over the seeds with lowest and highest, one column per data set, rows in the
-    file's order.
+    The card shows the mean over the seeds with lowest and highest, one column per data set, rows in the file's order.
     """
     path = folder / "ablation.csv"
     if not path.is_file():
