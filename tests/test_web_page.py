@@ -60,7 +60,8 @@ document.addEventListener("handpose", ({ detail }) => {
   for (let bit = 0; bit < 8; bit += 1) {
     number += (data[4 * Math.floor((bit + 0.5) * bitmap.height / 8) + 1] > 127) << bit;
   }
-  window.answers.push({ number, keypoints, confidence, found, searched, milliseconds, kind, seconds });
+  const { width } = bitmap;
+  window.answers.push({ number, width, keypoints, confidence, found, searched, milliseconds, kind, seconds });
 });
 """
 
@@ -555,6 +556,25 @@ def test_a_video_is_followed_and_can_be_paused(visit: Visit, video: Path):
         visit.until(f"document.getElementById('pause').textContent === '{'Play' if paused else 'Pause'}'")
 
 
+def test_a_paused_video_shows_the_place_that_was_chosen(visit: Visit, video: Path):
+    visit.page.set_input_files("#video-file", video)
+    visit.until("document.getElementById('player-video').duration > 1")
+    visit.page.evaluate("document.getElementById('player-video').pause()")
+    for chosen in ([3], [1, 12, 7], [9, 2, 14, 5]):  # frames, one soon after the other, as a slider is dragged
+        for frame in chosen:
+            visit.page.evaluate(
+                """(seconds) => {
+                const [seek, { duration }] = [document.getElementById("seek"), document.getElementById("player-video")];
+                seek.value = seconds / duration;
+                seek.dispatchEvent(new Event("input"));
+                }""",
+                (frame + 0.5) / 10,
+            )
+            visit.page.wait_for_timeout(20)
+        visit.until(f"window.answers.at(-1).number === {chosen[-1]}")
+        assert visit.page.is_visible("#player") and visit.page.inner_text("#message") == ""
+
+
 def test_a_video_that_breaks_after_its_start_gets_a_message(visit: Visit, video: Path):
     content = bytearray(video.read_bytes())
     size = rb"(?:[\x80-\xff]|[\x40-\x7f].|[\x20-\x3f]..|[\x10-\x1f]...)"
@@ -699,6 +719,67 @@ def test_the_browser_itself_forbids_the_page_to_send_anything_elsewhere(visit: V
         other.shutdown()
 
 
+SLOW = """
+([size, wait]) => {
+  const decode = window.createImageBitmap;
+  window.createImageBitmap = async (source, ...options) => {
+    if (source.size === size) await new Promise((resolve) => setTimeout(resolve, wait));
+    return decode(source, ...options);
+  };
+}
+"""
+
+
+def test_what_was_chosen_last_is_shown(browser, address: str, pictures: list[Path]):
+    """Also where a picture that was chosen before takes longer, and while other networks are loaded."""
+    visit = Visit(browser).open(address)
+    slow, quick = pictures[3], pictures[0]  # 460 and 224 px wide
+    visit.page.evaluate(SLOW, [slow.stat().st_size, 1000])
+    visit.page.set_input_files("#picture-file", slow)
+    visit.page.set_input_files("#picture-file", quick)
+    visit.answers(1)
+    visit.page.wait_for_timeout(2000)
+    assert [answer["width"] for answer in visit.page.evaluate("window.answers")] == [224]
+    other = {"fast": "exact", "exact": "fast"}[visit.page.get_attribute("body", "data-ready")]
+    if visit.page.locator(f"#precision option[value={other}]:enabled").count():
+        visit.page.select_option("#precision", other)
+        visit.page.set_input_files("#picture-file", pictures[7])
+        visit.page.wait_for_selector(f"body[data-ready={other}]")
+        visit.until("window.answers.at(-1).width > 224")
+        visit.page.wait_for_timeout(1000)
+        assert [answer["width"] for answer in visit.page.evaluate("window.answers")] == [224, 540]
+    assert visit.errors == []
+    visit.context.close()
+
+
+def test_networks_that_do_not_come_leave_those_that_are_there(browser, address: str, pictures: list[Path]):
+    visit = Visit(browser)
+    held: list[playwright.Route] = []
+    visit.page.route("**/*.wasm", lambda route: held.append(route))  # so slow that somebody drops a file meanwhile
+    visit.page.goto(address)
+    visit.drop("note.txt", "text/plain", "no hand")
+    visit.message("neither a picture nor a video")
+    visit.until("performance.now() > 1000")
+    while not held:
+        visit.page.wait_for_timeout(50)
+    held[0].continue_()
+    visit.page.wait_for_selector("body[data-ready]")
+    assert visit.message("neither a picture nor a video"), "what is ready says so only where nothing else was said"
+    used = visit.page.get_attribute("body", "data-ready")
+    visit.page.route("**/models/**", lambda route: route.abort())
+    visit.page.select_option("#precision", {"fast": "exact", "exact": "fast"}[used], force=True)
+    if visit.page.locator("#precision option[value=fast]:enabled").count():
+        visit.message("server does not answer")
+        visit.page.wait_for_selector(f"body[data-ready={used}]")
+        assert visit.page.input_value("#precision") == used
+    visit.page.set_input_files("#picture-file", pictures[0])
+    assert visit.answers(1)[0]["width"] == 224
+    visit.page.route("**/examples/**", lambda route: route.abort())
+    visit.page.evaluate("document.querySelector('[data-example]').click()")
+    visit.message("server does not answer")
+    visit.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_all_of_the_page_in_light_and_dark(browser, scheme: str):
     """The page's source alone: to look at it needs no network, and that none is there is said."""
@@ -722,6 +803,9 @@ def test_a_phone_shows_all_of_the_page_in_light_and_dark(browser, scheme: str):
     page.keyboard.press("Escape")
     assert not page.is_visible("#keys")
     assert "make web" in visit.message("could not be started")
+    visit.drop(f"Screenshot_{90 * 'x'}.jpg", "image/jpeg", "junk")
+    visit.message("can't be read as a picture")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     visit.context.close()
     server.shutdown()
 

@@ -1,6 +1,7 @@
 // The page: takes a picture, a video or the camera, hands frames to the worker, and draws what it answers.
 
 import { drawFrame, drawView, fit, makeConfidenceTable } from "./draw.js";
+import { fetched } from "./fetched.js";
 import { mean } from "./geometry.js";
 import { limited, nextFrame, openCamera, readPicture, start } from "./media.js";
 
@@ -14,7 +15,8 @@ const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "modu
 const shown = { bitmap: null, seen: null, heatmaps: false, mirror: false };
 let facts = null;
 let showConfidence = () => {};
-let source = null; // {kind: "picture" | "video" | "camera", stream, broken: what to do when it breaks off}
+let source = null; // {kind: "picture" | "video" | "camera", seen, stream, broken: what to do when it breaks off}
+let chosen = 0; // how often something was chosen: a slow picture must not replace what was chosen after it
 let asked = 0; // number of the last frame that went to the worker
 let waiting = null; // {id, resolve} of the frame that the worker has
 let beside = 0; // when that changed last
@@ -32,14 +34,27 @@ function ask(message, bitmap) {
 worker.onmessage = ({ data }) => {
   if (data.type === "ready") ready(data);
   if (data.type === "answer") {
-    if (waiting?.id === data.id) waiting.resolve(data);
+    if (waiting?.id === data.id) settle(data);
     else data.bitmap.close();
   }
   if (data.type === "error") {
     say(data.message, true);
-    waiting?.resolve(null);
+    if ("kept" in data) keep(data.kept);
+    else settle(null);
   }
 };
+
+function settle(data) {
+  waiting?.resolve(data);
+  waiting = null;
+}
+
+/** Other networks could not be loaded: those that were there before are used, "fast", "exact" or none. */
+function keep(precision) {
+  if (!precision) return settle(null);
+  $("precision").value = document.body.dataset.ready = precision;
+}
+
 worker.onerror = ({ message }) => say(
   `The network could not be started: ${message || "a file is missing (make web builds the page), or this browser is too old."}`, true);
 
@@ -61,8 +76,8 @@ function ready(data) {
     $("precision").querySelector("[value=fast]").disabled = true;
   }
   document.body.dataset.ready = $("precision").value;
-  if (first) say("Ready.");
-  if (shown.bitmap && source?.kind === "picture") createImageBitmap(shown.bitmap).then(lookAtPicture);
+  if (first && $("message").textContent.startsWith("Loading")) say("Ready.");
+  if (source?.seen && !waiting) lookAgain();
 }
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
@@ -84,7 +99,7 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
   canvas.hidden = false;
   redraw();
   answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
-  if (kind === "picture" || performance.now() - beside > BESIDE) {
+  if (kind === "picture" || video.paused || performance.now() - beside > BESIDE) {
     beside = performance.now();
     $("speed").hidden = kind === "picture";
     write("speed", `${answered.length} frames/s`);
@@ -135,19 +150,22 @@ function fail(mine, message) {
 
 async function openFile(file) {
   if (!file) return;
+  chosen += 1;
   if (file.type.startsWith("image/")) await openPicture(file, file.name);
   else if (file.type.startsWith("video/")) await openVideo(file);
   else say(`${file.name} is neither a picture nor a video: drop a JPEG, PNG or WebP picture, or an MP4 or WebM video.`, true);
 }
 
 async function openPicture(blob, name) {
+  const mine = (chosen += 1);
   let bitmap;
   try {
-    bitmap = await readPicture(blob, LONGEST_PICTURE);
-  } catch {
-    say(`${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`, true);
+    bitmap = await readPicture(await blob, LONGEST_PICTURE);
+  } catch (error) {
+    if (mine === chosen) say(error.told ?? `${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`, true);
     return;
   }
+  if (mine !== chosen) return bitmap.close();
   stop();
   source = { kind: "picture" };
   setMirror(false);
@@ -159,8 +177,17 @@ async function lookAtPicture(bitmap, name = "") {
   const mine = source;
   const answer = await ask({ type: "picture" }, bitmap);
   if (!answer || source !== mine) return;
+  mine.seen = true;
   show(answer);
   say(answer.seen.found ? "" : "No hand was found: try a picture that shows one hand, larger and in better light.");
+}
+
+/** With other networks than before. */
+async function lookAgain() {
+  const mine = source;
+  const bitmap = await createImageBitmap(shown.bitmap);
+  if (source === mine && !waiting) await lookAtPicture(bitmap);
+  else bitmap.close();
 }
 
 async function openVideo(file) {
@@ -184,6 +211,7 @@ async function openVideo(file) {
 }
 
 async function toggleCamera() {
+  chosen += 1;
   const wasOn = source?.kind === "camera";
   stop();
   say(wasOn ? "Camera off." : "Waiting for the camera …");
@@ -216,15 +244,21 @@ async function toggleCamera() {
 /** Hands frame after frame to the worker, always the newest one, until another source is chosen. */
 async function run(mine) {
   let last = -1;
+  let place = null; // in the video, of the frame that was looked at last
+  const missed = () => mine.kind === "video" && video.paused && !video.seeking && video.readyState >= 2 && video.currentTime !== place;
   while (source === mine) {
-    const seconds = await nextFrame(video, mine.kind === "camera");
+    // Where the video stands still at a frame that came while the one before was looked at, none will follow.
+    const seconds = missed() ? video.currentTime : await nextFrame(video, mine.kind === "camera");
     if (source !== mine) return;
+    place = video.currentTime;
     if (seconds < last) worker.postMessage({ type: "reset" });
     last = seconds;
     let bitmap;
     try {
       bitmap = await createImageBitmap(video, limited(video.videoWidth, video.videoHeight, LONGEST_FRAME));
     } catch {
+      if (source !== mine) return;
+      if (!video.error && (video.seeking || video.readyState < 2)) continue; // it is on its way to another place
       return mine.broken();
     }
     if (source !== mine) return bitmap.close();
@@ -318,7 +352,7 @@ for (const id of ["picture-file", "video-file"]) {
   };
 }
 for (const button of document.querySelectorAll("[data-example]")) {
-  button.onclick = async () => openPicture(await (await fetch(button.dataset.example)).blob(), "the rendered hand");
+  button.onclick = () => openPicture(fetched(button.dataset.example).then((response) => response.blob()), "the rendered hand");
 }
 $("precision").onchange = () => {
   delete document.body.dataset.ready;

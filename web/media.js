@@ -4,7 +4,8 @@
 export function limited(width, height, longest) {
   const factor = Math.min(1, longest / Math.max(width, height));
   if (factor === 1) return {};
-  return { resizeWidth: Math.round(width * factor), resizeHeight: Math.round(height * factor), resizeQuality: "high" };
+  const [resizeWidth, resizeHeight] = [width, height].map((side) => Math.max(1, Math.round(side * factor)));
+  return { resizeWidth, resizeHeight, resizeQuality: "high" };
 }
 
 /** A picture file's bitmap, of at most `longest` px a side. */
@@ -28,6 +29,7 @@ export function nextFrame(video, live) {
     } else {
       requestAnimationFrame((now) => resolve(time(now, video.currentTime)));
     }
+    if (!live) video.onseeked = () => resolve(video.currentTime); // not every browser shows a paused video's frame anew
   });
 }
 

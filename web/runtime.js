@@ -6,6 +6,8 @@
 
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 
+import { fetched } from "./fetched.js";
+
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort/ort-wasm-simd-threaded.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
@@ -14,12 +16,6 @@ export function setThreads(wanted) {
   const most = self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor(navigator.hardwareConcurrency / 2))) : 1;
   ort.env.wasm.numThreads = wanted > 0 && self.crossOriginIsolated ? wanted : most;
   return ort.env.wasm.numThreads;
-}
-
-export async function fetched(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} is not there (${response.status}): build the page again with make web`);
-  return response;
 }
 
 async function createSession(file) {

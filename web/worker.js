@@ -2,30 +2,34 @@
 //
 // In:  {type: "load", exact, threads}, {type: "picture", bitmap}, {type: "frame", bitmap, seconds}, {type: "reset"},
 //      {type: "smooth", on}
-// Out: {type: "ready", facts, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message}
+// Out: {type: "ready", facts, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message}, which
+//      has `kept`, the precision of the networks that stay, where others could not be loaded
 
+import { fetched } from "./fetched.js";
 import { mean } from "./geometry.js";
 import { Predictor } from "./predictor.js";
-import { Network, fetched, setThreads } from "./runtime.js";
+import { Network, setThreads } from "./runtime.js";
 import { OneEuro, Tracker } from "./tracker.js";
 
 const HIDDEN = "This browser hides what pictures hold from web pages (protection against fingerprinting), so no hand can be seen: switch that off for this page and load it again, or use another browser.";
 let facts;
 let predictor;
 let missing = "The network is not loaded: load the page again."; // why there is no predictor
+let precision = null; // "fast" or "exact", of the networks that are loaded
 let tracker;
 let smooth = true;
 let canvas;
 
+/** Loads the networks; where that fails, those that were there before stay. */
 async function load({ exact, threads }) {
   const used = setThreads(threads);
-  facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
-  for (const network of Object.values(predictor?.networks ?? {})) await network.release();
-  predictor = null;
   if (!pixelsCanBeRead()) throw new Error((missing = HIDDEN));
+  facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
   const networks = {};
   for (const role of Object.keys(facts.networks)) networks[role] = await Network.load(facts.networks[role], exact);
+  for (const network of Object.values(predictor?.networks ?? {})) await network.release();
   predictor = new Predictor(facts, networks);
+  precision = exact ? "exact" : "fast";
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
   self.postMessage({ type: "ready", facts, threads: used });
 }
@@ -71,7 +75,9 @@ async function answer({ type, bitmap, seconds, id }) {
 }
 
 const handlers = {
-  load,
+  load: (wanted) => load(wanted).catch((error) => {
+    self.postMessage({ type: "error", message: error.message ?? String(error), kept: precision });
+  }),
   picture: answer,
   frame: answer,
   reset: () => tracker?.reset(),

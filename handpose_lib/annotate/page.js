@@ -57,7 +57,7 @@ async function settled() {
 }
 
 async function show(wanted) {
-  if (!(await allSaved())) return;
+  if (!(await allSaved())) return say(`${$("status").textContent}. "Undo" or "no label" lets you go on.`, true);
   number = Math.min(Math.max(wanted, 0), state.pictures.length - 1);
   history.replaceState(null, "", `#${number + 1}`);
   const asked = number;
@@ -71,6 +71,7 @@ async function show(wanted) {
   say("the network looks …");
   try {
     const answer = await ask(`hand/${number}`);
+    await $("picture").decode().catch(() => {}); // no points on the picture before
     if (asked !== number) return;
     hand = { ...answer, wanted: answer.saved };
   } catch (error) {
@@ -286,6 +287,12 @@ $("hand").addEventListener("pointerdown", (event) => {
   addEventListener("pointerup", stop);
   addEventListener("pointercancel", stop);
 });
+
+// A finger on a point drags it, a finger beside the points scrolls. That can't be said by `touch-action`, since the
+// element that was touched is drawn anew.
+$("hand").addEventListener("touchstart", (event) => {
+  if (event.target.dataset.point) event.preventDefault();
+}, { passive: false });
 
 // --- keys and buttons ----------------------------------------------------------------------------------------------
 

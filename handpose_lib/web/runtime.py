@@ -20,7 +20,7 @@ FILES = {  # of the package's dist/, with their SHA-256
     "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
+LICENCES = {"LICENSE": "LICENSE.txt", "ThirdPartyNotices.txt": "ThirdPartyNotices.txt"}  # there, and on the page
 PATIENCE = 600  # s; the package has 33 MB
 
 
@@ -55,10 +55,10 @@ def _write_licences(folder: Path) -> None:
     """The npm package brings no licence text; the Python package of the same project does."""
     needed("onnxruntime")
     found = {f.name: f.locate() for f in importlib.metadata.files("onnxruntime") or () if len(f.parts) == 2}
-    for name in LICENCES:
+    for name, new_name in LICENCES.items():
         if name not in found:
             raise ValueError(f"the installed Python package onnxruntime has no {name}: install it again with pip")
-        shutil.copy(found[name], folder / name)
+        shutil.copy(found[name], folder / new_name)
 
 
 def packed_runtime() -> Path:
