@@ -766,9 +766,9 @@ def test_networks_that_do_not_come_leave_those_that_are_there(browser, address: 
     visit.page.wait_for_selector("body[data-ready]")
     assert visit.message("neither a picture nor a video"), "what is ready says so only where nothing else was said"
     used = visit.page.get_attribute("body", "data-ready")
-    visit.page.route("**/models/**", lambda route: route.abort())
-    visit.page.select_option("#precision", {"fast": "exact", "exact": "fast"}[used], force=True)
-    if visit.page.locator("#precision option[value=fast]:enabled").count():
+    if visit.page.locator("#precision option[value=fast]:enabled").count():  # else there is one precision alone
+        visit.page.route("**/models/**", lambda route: route.abort())
+        visit.page.select_option("#precision", {"fast": "exact", "exact": "fast"}[used])
         visit.message("server does not answer")
         visit.page.wait_for_selector(f"body[data-ready={used}]")
         assert visit.page.input_value("#precision") == used
