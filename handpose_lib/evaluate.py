@@ -172,7 +172,7 @@ class Report:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def worst(self, count: int = 8, one_per_hand: bool = False) -> np.ndarray:
-        """Items with the largest mean error relative to their box, worst first (count,); of each hand one, or all."""
+        """Items with the largest mean error relative to their box, worst first (count,); or one per hand (group)."""
         if not is_whole(count, 0):
             raise ValueError(f"count is {count}, it must not be negative, and a whole number")
         box = normalizer_lengths(self.targets, "bbox")

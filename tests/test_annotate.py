@@ -128,7 +128,11 @@ def test_what_the_page_does_not_edit_is_kept(folder: Path):
     kept["keypoints"] = [[100, 90.5, 2], None, points[2], [70, 80, 2], *points[4:]]
     assert labels_in(folder) == [kept]
     assert store.remove(0) == 0 and labels_in(folder) == []
-    assert store.save(0, label | {"side": ""}) == 1 and labels_in(folder) == [kept], "what undo sends after a removal"
+    assert store.save(0, label | {"side": "", "undone": True}) == 1 and labels_in(folder) == [kept]
+    store.remove(0)
+    store.save(0, label | {"side": ""})
+    (new,) = labels_in(folder)
+    assert new.keys() == {"file", "keypoints"} and {len(point or (0, 0)) for point in new["keypoints"]} == {2}
 
 
 def test_a_writer_in_between_is_not_passed_over(folder: Path, monkeypatch):

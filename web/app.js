@@ -19,12 +19,20 @@ let source = null; // {kind: "picture" | "video" | "camera", seen, stream, broke
 let chosen = 0; // how often something was chosen: a slow picture must not replace what was chosen after it
 let asked = 0; // number of the last frame that went to the worker
 let waiting = null; // {id, resolve} of the frame that the worker has
+let loads = 0; // how often networks were asked for
+let failure = ""; // why they did not come, while that is what the page says
+let dead = ""; // why there will never be any
 let beside = 0; // when that changed last
 let answered = []; // when, for the frames per second
 
 // --- the worker ------------------------------------------------------------------------------------------------------
 
 function ask(message, bitmap) {
+  if (dead) {
+    bitmap.close();
+    say(dead, true);
+    return Promise.resolve(null);
+  }
   asked += 1;
   const id = asked;
   worker.postMessage({ ...message, bitmap, id }, [bitmap]);
@@ -37,10 +45,10 @@ worker.onmessage = ({ data }) => {
     if (waiting?.id === data.id) settle(data);
     else data.bitmap.close();
   }
-  if (data.type === "error") {
+  if (data.type === "error" && "kept" in data) keep(data);
+  else if (data.type === "error" && waiting?.id === data.id) {
     say(data.message, true);
-    if ("kept" in data) keep(data.kept);
-    else settle(null);
+    settle(null);
   }
 };
 
@@ -50,33 +58,39 @@ function settle(data) {
 }
 
 /** Other networks could not be loaded: those that were there before are used, "fast", "exact" or none. */
-function keep(precision) {
-  if (!precision) return settle(null);
-  $("precision").value = document.body.dataset.ready = precision;
+function keep({ id, message, kept }) {
+  if (id !== loads) return; // others were asked for since
+  failure = message;
+  say(message, true);
+  if (kept) $("precision").value = document.body.dataset.ready = kept;
 }
 
-worker.onerror = ({ message }) => say(
-  `The network could not be started: ${message || "a file is missing (make web builds the page), or this browser is too old."}`, true);
+worker.onerror = ({ message }) => {
+  const said = `The network could not be started: ${message || "a file is missing (make web builds the page), or this browser is too old."}`;
+  if (!facts) dead = said;
+  say(said, true);
+  settle(null);
+};
 
 function load() {
   const threads = Number(new URLSearchParams(location.search).get("threads")) || 0;
-  worker.postMessage({ type: "load", exact: $("precision").value === "exact", threads });
+  loads += 1;
+  worker.postMessage({ type: "load", id: loads, exact: $("precision").value === "exact", threads });
 }
 
 function ready(data) {
-  const first = !facts;
   facts = data.facts;
   showConfidence = makeConfidenceTable($("fingers"), facts);
   $("threshold").textContent = Math.round(100 * facts.tracking.threshold);
   $("threads").textContent = data.threads > 1
     ? `${data.threads} threads of the processor.`
     : `One thread of the processor.${crossOriginIsolated ? "" : " Served by handpose web, the page may use several."}`;
-  if (!facts.networks.landmark.fast) {
-    $("precision").value = "exact";
-    $("precision").querySelector("[value=fast]").disabled = true;
-  }
-  document.body.dataset.ready = $("precision").value;
-  if (first && $("message").textContent.startsWith("Loading")) say("Ready.");
+  $("precision").querySelector("[value=fast]").disabled = !facts.networks.landmark.fast;
+  if (data.id !== loads) return; // others were asked for since
+  $("precision").value = document.body.dataset.ready = data.precision;
+  const said = $("message").textContent;
+  if (said.startsWith("Loading") || (failure && said === failure)) say("Ready.");
+  failure = "";
   if (source?.seen && !waiting) lookAgain();
 }
 
@@ -264,6 +278,7 @@ async function run(mine) {
     if (source !== mine) return bitmap.close();
     const answer = await ask({ type: "frame", seconds }, bitmap);
     if (source !== mine) return;
+    if (!answer && !facts) return stop(); // there is no network, and the message says why
     if (answer) show(answer);
     showClock();
   }
@@ -278,7 +293,7 @@ function showClock() {
 }
 
 function togglePause() {
-  if (source?.kind !== "video") return;
+  if (source?.kind !== "video" || $("player").hidden) return; // it has not begun yet
   if (video.paused) video.play();
   else video.pause();
 }

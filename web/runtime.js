@@ -29,7 +29,12 @@ export class Network {
     const network = new Network();
     network.size = facts.image_size;
     network.session = await createSession(exact ? facts.exact : facts.fast ?? facts.exact);
-    network.decoder = facts.decoder ? await createSession(facts.decoder) : null;
+    try {
+      network.decoder = facts.decoder ? await createSession(facts.decoder) : null;
+    } catch (error) {
+      await network.release();
+      throw error;
+    }
     return network;
   }
 

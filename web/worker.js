@@ -1,9 +1,9 @@
 // Looks for hands off the page's own thread, so that the page stays responsive.
 //
 // In:  {type: "load", exact, threads}, {type: "picture", bitmap}, {type: "frame", bitmap, seconds}, {type: "reset"},
-//      {type: "smooth", on}
-// Out: {type: "ready", facts, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message}, which
-//      has `kept`, the precision of the networks that stay, where others could not be loaded
+//      {type: "smooth", on}; those that are answered have an id
+// Out: {type: "ready", facts, precision, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message},
+//      each with that id; an error has `kept`, the precision of the networks that stay, where others could not be loaded
 
 import { fetched } from "./fetched.js";
 import { mean } from "./geometry.js";
@@ -21,17 +21,27 @@ let smooth = true;
 let canvas;
 
 /** Loads the networks; where that fails, those that were there before stay. */
-async function load({ exact, threads }) {
+async function load({ exact, threads, id }) {
   const used = setThreads(threads);
-  if (!pixelsCanBeRead()) throw new Error((missing = HIDDEN));
-  facts = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
+  if (!pixelsCanBeRead()) throw new Error(HIDDEN);
+  const found = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
   const networks = {};
-  for (const role of Object.keys(facts.networks)) networks[role] = await Network.load(facts.networks[role], exact);
-  for (const network of Object.values(predictor?.networks ?? {})) await network.release();
+  try {
+    for (const role of Object.keys(found.networks)) networks[role] = await Network.load(found.networks[role], exact);
+  } catch (error) {
+    await release(networks);
+    throw error;
+  }
+  await release(predictor?.networks ?? {});
+  facts = found;
   predictor = new Predictor(facts, networks);
-  precision = exact ? "exact" : "fast";
+  precision = exact || !facts.networks.landmark.fast ? "exact" : "fast";
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
-  self.postMessage({ type: "ready", facts, threads: used });
+  self.postMessage({ type: "ready", id, facts, precision, threads: used });
+}
+
+async function release(networks) {
+  for (const network of Object.values(networks)) await network.release();
 }
 
 /** Whether pixels are read as they were drawn: some browsers hand out noise, so that pages can't tell visitors apart. */
@@ -76,7 +86,9 @@ async function answer({ type, bitmap, seconds, id }) {
 
 const handlers = {
   load: (wanted) => load(wanted).catch((error) => {
-    self.postMessage({ type: "error", message: error.message ?? String(error), kept: precision });
+    const message = error.message ?? String(error);
+    if (!predictor) missing = message;
+    self.postMessage({ type: "error", id: wanted.id, message, kept: precision });
   }),
   picture: answer,
   frame: answer,
@@ -91,6 +103,7 @@ const handlers = {
 let queue = Promise.resolve();
 self.onmessage = ({ data }) => {
   queue = queue.then(() => handlers[data.type](data)).catch((error) => {
-    self.postMessage({ type: "error", message: error.message ?? String(error) });
+    data.bitmap?.close();
+    self.postMessage({ type: "error", id: data.id, message: error.message ?? String(error) });
   });
 };

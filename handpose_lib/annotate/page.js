@@ -28,7 +28,7 @@ async function ask(path, method = "GET", content = undefined) {
   } catch {
     throw new Error("handpose annotate is no longer running: start it again and open its new address");
   }
-  if (!answer.ok) throw new Error(await answer.text());
+  if (!answer.ok) throw Object.assign(new Error(await answer.text()), { status: answer.status });
   return answer.json();
 }
 
@@ -57,7 +57,7 @@ async function settled() {
 }
 
 async function show(wanted) {
-  if (!(await allSaved())) return say(`${$("status").textContent}. "Undo" or "no label" lets you go on.`, true);
+  if (!(await allSaved())) return;
   number = Math.min(Math.max(wanted, 0), state.pictures.length - 1);
   history.replaceState(null, "", `#${number + 1}`);
   const asked = number;
@@ -191,9 +191,9 @@ function save() {
 
 // One after the other, so that an older change never overwrites a newer one. What is wanted is noted at once: the next
 // change, undo or removal may come before the answer does.
-function sent(wanted) {
+function sent(wanted, undone = false) {
   const [path, now, picture] = [`hand/${number}`, hand, state.pictures[number]];
-  const label = wanted ? structuredClone({ keypoints: points, side: hand.side, group: hand.group }) : undefined;
+  const label = wanted ? structuredClone({ keypoints: points, side: hand.side, group: hand.group, undone }) : undefined;
   const send = async () => {
     say("saving …");
     try {
@@ -204,7 +204,8 @@ function sent(wanted) {
       progress();
       return true;
     } catch (error) {
-      say(`not saved: ${error.message}`, true);
+      const refused = [404, 422].includes(error.status); // this label will never be taken
+      say(`not saved: ${error.message}${refused ? '. "Undo" or "no label" lets you go on' : ""}`, true);
       return false;
     }
   };
@@ -223,7 +224,7 @@ function undo() {
   $("side").value = hand.side = before.side;
   $("group").value = hand.group = before.group;
   draw();
-  sent(before.wanted);
+  sent(before.wanted, true);
 }
 
 async function accept() {

@@ -89,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except ConnectionError:
             pass
+        except FileNotFoundError as error:
+            self._say(HTTPStatus.NOT_FOUND, str(error))
         except OSError as error:
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         except Exception as error:  # of the network, such as a GPU without memory

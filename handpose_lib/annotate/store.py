@@ -140,12 +140,12 @@ class LabelStore:
     def save(self, number: int, label: Any) -> int:
         """Writes a picture's label, at once and whole; returns how many pictures are labelled.
 
-        What the page does not edit stays in the entry as it stands: other keys, and the points that did not move. So it
-        does where the entry was removed a moment ago, by this program.
+        What the page does not edit stays in the entry as it stands: other keys, and the points that did not move. With
+        `undone`, a removal is taken back: so they stay in the entry that was removed.
 
         Args:
             number: of the picture.
-            label: `{"keypoints": 21 of [x, y] or null, "side": "left", "right" or "", "group": str}`.
+            label: `{"keypoints": 21 of [x, y] or null, "side": "left", "right" or "", "group": str}`, and `"undone"`.
 
         Raises:
             ValueError: the label is not like that.
@@ -153,15 +153,17 @@ class LabelStore:
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
+        undone = isinstance(label, dict) and label.get("undone") is True
         label = _checked(label, width, height)
         check_entry(self.path, {"file": self.names[number], **label}, "the label")
         with self._writing_alone():
-            old = self._saved(number)
-            before = old or self._removed.get(number)
+            removed = self._removed.get(number) if undone else None
+            old = self._saved(number) if removed is None else None
+            before = removed or old
             entry = {"file": self.names[number], **label} if before is None else self._merged(before, label)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
-            self._removed.pop(number, None)
+            self._removed.pop(number, None)  # what is changed after a removal is a label of its own
         return self._count()
 
     def _merged(self, old: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
