@@ -179,8 +179,13 @@ class Report:
         relative = self.errors.nanmean(dim=1) / box
         order = relative.nan_to_num(-1).argsort(descending=True).numpy()
         if one_per_hand:
-            order = order[np.sort(np.unique(np.asarray(self.hand_ids)[order], return_index=True)[1])]
+            order = first_of_each(order, self.hand_ids)
         return order[:count]
+
+
+def first_of_each(order: np.ndarray, hand_ids: np.ndarray) -> np.ndarray:
+    """Of items in some order (N,) those that are the first of their hand; `hand_ids` (M,) are all items' hands."""
+    return order[np.sort(np.unique(hand_ids[order], return_index=True)[1])]
 
 
 def evaluate(

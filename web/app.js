@@ -1,7 +1,7 @@
 // The page: takes a picture, a video or the camera, hands frames to the worker, and draws what it answers.
 
 import { drawFrame, drawView, fit, makeConfidenceTable } from "./draw.js";
-import { fetched } from "./fetched.js";
+import { ServerError, fetched } from "./fetched.js";
 import { mean } from "./geometry.js";
 import { limited, nextFrame, openCamera, readPicture, start } from "./media.js";
 
@@ -171,12 +171,13 @@ async function openFile(file) {
 }
 
 async function openPicture(blob, name) {
-  const mine = (chosen += 1);
+  const mine = chosen;
   let bitmap;
   try {
     bitmap = await readPicture(await blob, LONGEST_PICTURE);
   } catch (error) {
-    if (mine === chosen) say(error.told ?? `${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`, true);
+    const damaged = `${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`;
+    if (mine === chosen) say(error instanceof ServerError ? error.message : damaged, true);
     return;
   }
   if (mine !== chosen) return bitmap.close();
@@ -367,7 +368,10 @@ for (const id of ["picture-file", "video-file"]) {
   };
 }
 for (const button of document.querySelectorAll("[data-example]")) {
-  button.onclick = () => openPicture(fetched(button.dataset.example).then((response) => response.blob()), "the rendered hand");
+  button.onclick = () => {
+    chosen += 1;
+    openPicture(fetched(button.dataset.example).then((response) => response.blob()), "the rendered hand");
+  };
 }
 $("precision").onchange = () => {
   delete document.body.dataset.ready;

@@ -1,15 +1,16 @@
 // Files of the page's own server.
 
-/** The server's response; where there is none, the error's `told` says what to do. */
+/** A file did not come; the message says what to do. */
+export class ServerError extends Error {}
+
+/** The server's response; ServerError where there is none. */
 export async function fetched(url) {
   let response;
   try {
     response = await fetch(url);
   } catch {
-    throw told("The page's server does not answer: is this device connected, and the server running?");
+    throw new ServerError("The page's server does not answer: is this device connected, and the server running?");
   }
-  if (!response.ok) throw told(`${url} is not there (${response.status}): build the page again with make web`);
+  if (!response.ok) throw new ServerError(`${url} is not there (${response.status}): build the page again with make web`);
   return response;
 }
-
-const told = (message) => Object.assign(new Error(message), { told: message });

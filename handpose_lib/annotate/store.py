@@ -153,14 +153,13 @@ class LabelStore:
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
-        undone = isinstance(label, dict) and label.get("undone") is True
-        label = _checked(label, width, height)
-        check_entry(self.path, {"file": self.names[number], **label}, "the label")
+        checked = _checked(label, width, height)
+        check_entry(self.path, {"file": self.names[number], **checked}, "the label")
         with self._writing_alone():
-            removed = self._removed.get(number) if undone else None
+            removed = self._removed.get(number) if label.get("undone") is True else None
             old = self._saved(number) if removed is None else None
             before = removed or old
-            entry = {"file": self.names[number], **label} if before is None else self._merged(before, label)
+            entry = {"file": self.names[number], **checked} if before is None else self._merged(before, checked)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
             self._removed.pop(number, None)  # what is changed after a removal is a label of its own

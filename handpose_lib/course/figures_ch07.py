@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from handpose_lib import plots
-from handpose_lib.evaluate import Report
+from handpose_lib.evaluate import Report, first_of_each
 from handpose_lib.keypoints import FINGERS, KEYPOINT_NAMES
 from handpose_lib.metrics import swapped
 
@@ -84,9 +84,7 @@ def worst_swaps(report: Report, images: Callable[[int], Any], count: int = 3) ->
     """
     swaps = swapped(report.predictions, report.targets, report.visible)  # (M, 21)
     numbers = swaps.nansum(1)  # (M,)
-    order = numbers.argsort(descending=True).tolist()
-    first = {report.hand_ids[item]: item for item in reversed(order)}  # of each hand, the item with most swaps
-    chosen = sorted(first.values(), key=order.index)[:count]
+    chosen = first_of_each(numbers.argsort(descending=True).numpy(), report.hand_ids)[:count].tolist()
     tips = torch.tensor([members[-1] for members in FINGERS.values()])
     marked = torch.zeros(swaps[chosen].shape, dtype=torch.bool)  # (count, 21)
     marked[:, tips] = swaps[chosen][:, tips] == 1
