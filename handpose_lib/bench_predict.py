@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from handpose_lib.onnx_look import quick_look_of
 from handpose_lib.pictures import read_picture
 from handpose_lib.predict import HandPosePredictor
 
@@ -18,9 +19,9 @@ PICTURES = 32  # of the validation set that are looked at
 
 
 def prediction(bench: "Bench", pictures: int = PICTURES) -> None:
-    """Rows h to m: a photograph with and without the finder, a tracked frame, a batch; MediaPipe and bones beside them.
+    """Rows h to n: a photograph with and without the finder, a tracked frame, a batch; MediaPipe and bones beside them.
 
-    On a processor, PyTorch alone beside ONNX Runtime as well, where that is installed.
+    On a processor, PyTorch alone beside ONNX Runtime as well, where that is installed, in 32 and in 8 bits.
 
     Args:
         bench: the run that the rows are added to.
@@ -63,7 +64,13 @@ def _rows(bench: "Bench", count: int) -> None:
         each(lambda i: highest.follow(pictures[i], places[i])),
     )
     if predictor.engine == "onnxruntime":
-        bench.compare("m", "a tracked frame, its look by ONNX Runtime / by PyTorch", tracked, by_pytorch)
+        exact = HandPosePredictor.from_pretrained(device=bench.device, engine="onnxruntime")
+        in_32_bits = each(lambda i: exact.follow(pictures[i], places[i]))
+        bench.compare("m", "a tracked frame, its look by ONNX Runtime / by PyTorch", in_32_bits, by_pytorch)
+        if quick_look_of(predictor.model):
+            bench.compare("n", "a tracked frame, its look in 8 bits / in 32", tracked, in_32_bits)
+        else:
+            print("n    this processor does not multiply bytes (VNNI), or the graph is missing: no row in 8 bits")
     else:
         print("m    PyTorch looks here, for want of ONNX Runtime or of a graph: no row with its time")
     if importlib.util.find_spec("mediapipe"):
@@ -71,7 +78,7 @@ def _rows(bench: "Bench", count: int) -> None:
         bench.compare("k", "a tracked frame / MediaPipe's on the same frame again", tracked, theirs)
     else:
         print("k    MediaPipe is not installed: no row with its time")
-    for row in (row for row in bench.rows if row["row"] in "hijklm"):
+    for row in (row for row in bench.rows if row["row"] in "hijklmn"):
         row["ms_each"] = [round(1e3 * seconds / len(pictures), 2) for seconds in row["seconds"]]
 
 

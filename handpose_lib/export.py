@@ -32,7 +32,7 @@ from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.metrics import pck
 from handpose_lib.onnx_graph import copied, describe, needed, quantized, session, store_half, strip, without_weights
-from handpose_lib.onnx_look import WEIGHTS, OnnxLook, fingerprint
+from handpose_lib.onnx_look import BYTES, WEIGHTS, OnnxLook, fingerprint
 from handpose_lib.storage import atomic_path
 from handpose_lib.synthhand import sample_root
 
@@ -132,30 +132,40 @@ def export_onnx(
         graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     with atomic_path(path) as temporary:
         needed("onnx").save(graph, str(temporary))
-        report = _score(temporary, look) if eight_bit else _compare(_answers_of(temporary), look)
+        report = (_score if eight_bit else _compare)(_answers_of(temporary), look)
     return ExportReport(Path(path), Path(path).stat().st_size, *report)
 
 
-def write_graph(model: nn.Module, folder: str | Path) -> Path:
+def write_graph(model: nn.Module, folder: str | Path, eight_bit: bool = False) -> Path:
     """Write how a network computes and is decoded, without its weights, for `onnx_look.OnnxLook`; returns the file.
 
     Its confidence is the height of the peaks: what makes chances of them belongs to the weights.
 
+    Args:
+        model: the network.
+        folder: to write into.
+        eight_bit: with the convolutions in 8 bits, for these very weights.
+
     Raises:
         ModuleNotFoundError: the extra `export` is not installed.
-        ValueError: the graph answers otherwise than PyTorch does; it is not written then.
+        ValueError: the graph answers otherwise than PyTorch does, or in 8 bits much worse; it is not written then.
     """
     for name in PACKAGES:
         needed(name)
     look = Look(deepcopy(model)).eval().cpu()
     look.model.calibration = ()
     graph = traced(look)
+    if eight_bit:
+        graph = needed("onnxscript.optimizer").optimize(graph)
+        strip(graph)
+        graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     strip(graph)
-    without_weights(graph, WEIGHTS)
-    path = Path(folder, f"{fingerprint(model)}.onnx")
+    without_weights(graph, WEIGHTS, BYTES if eight_bit else "")
+    path = Path(folder, f"{fingerprint(model, eight_bit)}.onnx")
     with atomic_path(path) as temporary:
         needed("onnx").save(graph, str(temporary))
-        _compare(OnnxLook(look.model, temporary), look)
+        answers = OnnxLook(look.model, temporary, eight_bit)
+        (_score if eight_bit else _compare)(answers, look)
     return path
 
 
@@ -235,10 +245,9 @@ def _compare(answers: Callable[[np.ndarray], tuple[Tensor, Tensor]], look: Look)
 
 
 @torch.inference_mode()
-def _score(path: Path, look: Look) -> tuple[float, float, float]:
+def _score(answers: Callable[[np.ndarray], tuple[Tensor, Tensor]], look: Look) -> tuple[float, float, float]:
     """Largest difference in px, and both PCK; ValueError where 8 bits cost too much of it."""
     squares, truth = example_squares(look.framing, SCORED, "train")
-    answers = _answers_of(path)
     parts = np.array_split(squares, -(-len(squares) // 50))
     keypoints = torch.cat([answers(part)[0] for part in parts])
     wanted = torch.cat([look(torch.from_numpy(part))[0] for part in parts])

@@ -190,7 +190,7 @@ def with_tables(text: str, folder: Path) -> str:
     return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- /table -->", table, text, flags=re.DOTALL)
 
 
-ONLY_ON = {"cpu": "ghijklm", "cuda": "f"}  # rows of the bench that the other kind of device has not
+ONLY_ON = {"cpu": "ghijklmn", "cuda": "f"}  # rows of the bench that the other kind of device has not
 GPU_OVER_CPU = "(f) training images/s on the GPU ÷ on its CPU, the same network"
 
 

@@ -94,6 +94,9 @@ def quantized(graph: "onnx.ModelProto", squares: np.ndarray) -> "onnx.ModelProto
         )
         result = onnx.load(small)
     strip(result)
+    used = {node.domain for node in result.graph.node}
+    for entry in [each for each in result.opset_import if each.domain not in used]:
+        result.opset_import.remove(entry)  # of the quantisation's own tools
     result.metadata_props.extend(graph.metadata_props)
     return result
 
@@ -144,16 +147,16 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
     onnx.save(decoder, str(out))
 
 
-def without_weights(graph: "onnx.ModelProto", prefix: str) -> None:
-    """Take the weights out of a graph: what names an initializer of `prefix` is given when it is run.
+def without_weights(graph: "onnx.ModelProto", prefix: str, suffix: str = "") -> None:
+    """Take the weights out of a graph: what names an initializer of `prefix` and `suffix` is given when it is run.
 
     Args:
         graph: is changed.
-        prefix: how the names of the weights begin.
+        prefix, suffix: how the names of the weights begin and end.
     """
     external = needed("onnx").TensorProto.EXTERNAL
     for tensor in graph.graph.initializer:
-        if tensor.name.startswith(prefix):
+        if tensor.name.startswith(prefix) and tensor.name.endswith(suffix):
             tensor.ClearField("raw_data")
             tensor.data_location = external
             place = tensor.external_data.add()

@@ -23,15 +23,21 @@ from torch import Tensor, nn
 from handpose_lib.decoding import decoding_of
 from handpose_lib.onnx_graph import session
 from handpose_lib.storage import bundled_file
+from handpose_lib.trusted import checksum_of
+from handpose_lib.unet import fuse_batch_norm
 from handpose_lib.weights import NETWORKS
 
 ENGINES = ("onnxruntime", "pytorch")
 WEIGHTS = "model."  # what comes before a weight's name in a graph
+BYTES = ".weight_quantized"  # what comes after that of a convolution in one in 8 bits
 FORMAT = 1  # of the graphs; another when `normalize`, a network's `forward`, `chained_peaks` or `local_peak` changes
 
 
-def fingerprint(model: nn.Module) -> str:
-    """What the graph of a network depends on: its shape, its square, and how its heatmaps are decoded, as 12 digits."""
+def fingerprint(model: nn.Module, eight_bit: bool = False) -> str:
+    """What the graph of a network depends on: its shape, its square, and how its heatmaps are decoded, as 12 digits.
+
+    With `eight_bit` also its weights, from which the ranges in that graph come.
+    """
     facts = {
         "format": FORMAT,
         "network": type(model).__name__,
@@ -39,15 +45,17 @@ def fingerprint(model: nn.Module) -> str:
         "framing": [model.framing.image_size, model.framing.upright],
         "decoding": decoding_of(model),
     }
+    if eight_bit:
+        facts["weights"] = checksum_of({name: values.detach().cpu() for name, values in model.state_dict().items()})
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def bundled_graph(model: nn.Module) -> Path | None:
+def bundled_graph(model: nn.Module, eight_bit: bool = False) -> Path | None:
     """The graph of a network among those that come with the project; None where it has none."""
     if type(model) not in NETWORKS.values():
         return None
     try:
-        return bundled_file(f"data/weights/graphs/{fingerprint(model)}.onnx")
+        return bundled_file(f"data/weights/graphs/{fingerprint(model, eight_bit)}.onnx")
     except FileNotFoundError:
         return None
 
@@ -91,23 +99,45 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
         return None
 
 
+def quick_look_of(model: nn.Module) -> "OnnxLook | None":
+    """How single squares are looked at in 8 bits, in about half of the time; None where that is not at hand.
+
+    It is for the bundled weights alone, since the ranges of what is computed were read from them, and for processors
+    that multiply bytes faster than floats (VNNI). On others it is no quicker, or less exact: without VNNI, two products
+    of bytes may overflow.
+    """
+    if not multiplies_bytes() or next(model.parameters()).device.type != "cpu":
+        return None
+    graph = bundled_graph(model, eight_bit=True)
+    if graph is None:
+        return None
+    try:
+        return OnnxLook(model, graph, eight_bit=True)
+    except Exception as error:  # as in `look_of`
+        why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
+        warnings.warn(f"{why}: hands are followed in 32 bits. Restore the file", stacklevel=3)
+        return None
+
+
+def multiplies_bytes() -> bool:
+    """Whether this processor has VNNI, as far as PyTorch can tell."""
+    return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+
+
 class OnnxLook:
     """Keypoints or heatmaps of squares, as `HandPosePredictor.look` computes them, by ONNX Runtime.
 
     Args:
         model: the network whose weights are taken.
         graph: the file that `export.write_graph` wrote for such a network.
+        eight_bit: whether it is one in 8 bits.
     """
 
-    def __init__(self, model: nn.Module, graph: str | Path):
+    def __init__(self, model: nn.Module, graph: str | Path, eight_bit: bool = False):
         self.graph = Path(graph)
         self.size = model.framing.image_size
         self.decoding = decoding_of(model)
-        self._weights = {
-            WEIGHTS + name: np.array(values.detach().cpu().numpy(), order="C")
-            for name, values in model.state_dict().items()
-            if values.ndim
-        }
+        self._weights = in_eight_bits(model) if eight_bit else in_32_bits(model)
         self._session: tuple[int, Any] = (0, None)  # for how many threads it is, and the session
         self._started(torch.get_num_threads())
 
@@ -138,3 +168,27 @@ class OnnxLook:
     def _run(self, squares: np.ndarray, *outputs: str) -> list[Tensor]:
         answers = self._started(torch.get_num_threads()).run(outputs, {"images": np.ascontiguousarray(squares)})
         return [torch.from_numpy(answer) for answer in answers]
+
+
+def in_32_bits(model: nn.Module) -> dict[str, np.ndarray]:
+    """A network's weights by their names in its graph."""
+    return {
+        WEIGHTS + name: np.array(values.detach().cpu().numpy(), order="C")
+        for name, values in model.state_dict().items()
+        if values.ndim
+    }
+
+
+def in_eight_bits(model: nn.Module) -> dict[str, np.ndarray]:
+    """The weights of a network's convolutions in 8 bits, by their names in its graph.
+
+    They are rounded as `onnx_graph.quantized` does. The first and the last convolution stay in 32 bits, in the graph.
+    """
+    fused = fuse_batch_norm(model)
+    convolutions = [(name, part) for name, part in fused.named_modules() if isinstance(part, nn.Conv2d)]
+    found = {}
+    for name, part in convolutions[1:-1]:
+        weights = part.weight.detach().cpu().numpy()
+        scale = np.maximum(np.abs(weights).max((1, 2, 3), keepdims=True), np.finfo(np.float32).tiny) / 127
+        found[f"{WEIGHTS}{name}{BYTES}"] = np.ascontiguousarray(np.rint(weights / scale).astype(np.int8))
+    return found

@@ -27,16 +27,15 @@ from handpose_lib.fields import as_numbers, is_whole
 from handpose_lib.framing import Framing, as_points, crop_matrices, cut, inverse, warp_keypoints
 from handpose_lib.inputs import Picture, batches_of, check_inside, corners_of, entries_of, resized
 from handpose_lib.keypoints import KEYPOINT_NAMES, look_like_shares
-from handpose_lib.onnx_look import look_of
+from handpose_lib.onnx_look import OnnxLook, look_of, quick_look_of
 from handpose_lib.pictures import as_array, picture_files, read_picture
-from handpose_lib.storage import bundled_file
 from handpose_lib.track import LOST, HandTracker, TrackedHand
 from handpose_lib.unet import check_heatmaps, evaluating, fuse_batch_norm
-from handpose_lib.weights import load_model
+from handpose_lib.weights import bundled_finder, bundled_weights, load_model, named_weights
 
 __all__ = [
-    "HandPosePredictor", "bundled_weights", "decoding_of", "framing_of", "picture_files", "points_on_input",
-    "read_picture", "sigma_of",
+    "HandPosePredictor", "bundled_finder", "bundled_weights", "decoding_of", "framing_of", "named_weights",
+    "picture_files", "points_on_input", "read_picture", "sigma_of",
 ]  # fmt: skip
 
 SMALLEST_BOX = 8.0  # px; nobody looks closer than that
@@ -44,21 +43,6 @@ CLOSER = 0.7  # where a closer look is less sure than this share of the look bef
 TURNS = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))  # what points up in the first looks
 FOLLOWED = 0.65  # share that a hand fills where it was seen a moment ago, since the look is sure to be in the middle
 GIVEN_BOX = 0.55  # share that a given box fills where the network saw whole pictures in training
-
-
-def bundled_weights() -> Path:
-    """The weights in `data/weights/` of a checkout, or in the installed package; FileNotFoundError without them."""
-    return bundled_file("data/weights/handpose.safetensors")
-
-
-def named_weights(name: str) -> Path:
-    """The file that somebody names to begin a training with: the word bundled, or a path."""
-    return bundled_weights() if name == "bundled" else Path(name).expanduser()
-
-
-def bundled_finder(device: torch.device | str = "cpu") -> nn.Module:
-    """The finder that comes with the bundled weights; FileNotFoundError without its file."""
-    return load_model(bundled_file("data/weights/finder.safetensors"), device)[0]
 
 
 class HandPosePredictor:
@@ -131,6 +115,8 @@ class HandPosePredictor:
         self.followed = followed or self.framing
         # What runs; from_pretrained, which owns the model, makes it faster.
         self._network, self._onnx = self.model, None
+        self._quick: OnnxLook | None = None  # for hands that are followed
+        self._asks_for_quick = False
 
     @classmethod
     def from_pretrained(
@@ -147,7 +133,8 @@ class HandPosePredictor:
             device: None is the CPU.
             engine: what looks at single pictures: "pytorch", or "onnxruntime", in half the time on a CPU and, by
                 `local_peak`, with the same answers to rounding. None: the latter where it is installed and can run the
-                network, see `onnx_look.look_of`.
+                network, see `onnx_look.look_of`; it then follows hands in 8 bits where that is quicker, see
+                `onnx_look.quick_look_of`.
             options: those of the class. The weights bring the framing that they were trained with. The finder is the
                 bundled one unless `finder` names another, or None.
 
@@ -162,6 +149,7 @@ class HandPosePredictor:
         for one in (predictor, predictor.finder):
             if one is not None:
                 one._network, one._onnx = fuse_batch_norm(one.model), look_of(one.model, engine)
+        predictor._asks_for_quick = engine is None and predictor._onnx is not None
         return predictor
 
     @property
@@ -229,7 +217,9 @@ class HandPosePredictor:
             view = self.followed.around(keypoints[None], SMALLEST_BOX)
         else:
             view = self.framing.whole(pixels.shape[:2])[None]
-        keypoints, confidence = self.look([pixels], view, mirrored=False, framing=self.followed)
+        if self._asks_for_quick:  # not before it is needed: to start it takes time
+            self._quick, self._asks_for_quick = quick_look_of(self.model), False
+        keypoints, confidence = self._look([pixels], view, False, self.followed, self._quick or self._onnx)
         return keypoints[0], confidence[0]
 
     def track(self, frames: Iterable[Picture], **options: Any) -> Iterator[TrackedHand]:
@@ -290,7 +280,6 @@ class HandPosePredictor:
             best = keypoints, confidence
         return best
 
-    @torch.inference_mode()
     def look(
         self,
         pictures: Sequence[np.ndarray],
@@ -306,8 +295,14 @@ class HandPosePredictor:
             mirrored: whether the mirror images are looked at as well; None: as the predictor was told.
             framing: that of the views; None: the predictor's.
         """
-        framing = self.framing if framing is None else framing
         mirrored = self.mirrored if mirrored is None else mirrored
+        return self._look(pictures, views, mirrored, framing or self.framing, self._onnx)
+
+    @torch.inference_mode()
+    def _look(
+        self, pictures: Sequence[np.ndarray], views: Tensor, mirrored: bool, framing: Framing, onnx: OnnxLook | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `look`; `onnx` looks where it can."""
         pictures = [as_array(picture, f"picture {number}") for number, picture in enumerate(pictures)]
         views = as_numbers("views", views).double()
         back = inverse(views)
@@ -318,15 +313,16 @@ class HandPosePredictor:
             part = slice(first, first + self.batch_size)
             pairs = zip(pictures[part], views[part].numpy(), strict=True)
             squares = np.stack([cut(picture, view, framing.image_size) for picture, view in pairs])
-            found, peak = self._answers(squares, mirrored, framing)
+            found, peak = self._answers(squares, mirrored, framing, onnx)
             keypoints.append(warp_keypoints(found.cpu().double(), back[part]).float())
             confidence.append(calibrated(peak.cpu(), calibration_of(self.model)))
         return torch.cat(keypoints), torch.cat(confidence)
 
-    def _answers(self, squares: np.ndarray, mirrored: bool, framing: Framing) -> tuple[Tensor, Tensor]:
+    def _answers(
+        self, squares: np.ndarray, mirrored: bool, framing: Framing, onnx: OnnxLook | None
+    ) -> tuple[Tensor, Tensor]:
         """Keypoints (B, 21, 2) in px of the squares (B, S, S, 3) that the network is shown, and heights of peaks."""
         decoding = decoding_of(self.model, framing)
-        onnx = self._onnx
         if onnx is None or not onnx.takes(squares):
             images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(images.float() / 255), mirrored)

@@ -16,13 +16,28 @@ from handpose_lib.devices import pick_device
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
-from handpose_lib.storage import make_folder, refuse_target
+from handpose_lib.storage import bundled_file, make_folder, refuse_target
 from handpose_lib.trusted import bones_in, built, check_kind, check_tensors, checksum_of, framing_in, numbers_in
 from handpose_lib.unet import UNet2DHandPose
 
 HALF_HIGHEST = torch.finfo(torch.float16).max
 LARGEST_WEIGHT = 1000.0  # of a calibration; fitted ones are below 20
 NETWORKS: dict[str, type[nn.Module]] = {"UNet2DHandPose": UNet2DHandPose, "StackedUNet": StackedUNet}
+
+
+def bundled_weights() -> Path:
+    """The weights in `data/weights/` of a checkout, or in the installed package; FileNotFoundError without them."""
+    return bundled_file("data/weights/handpose.safetensors")
+
+
+def named_weights(name: str) -> Path:
+    """The file that somebody names to begin a training with: the word bundled, or a path."""
+    return bundled_weights() if name == "bundled" else Path(name).expanduser()
+
+
+def bundled_finder(device: torch.device | str = "cpu") -> nn.Module:
+    """The finder that comes with the bundled weights; FileNotFoundError without its file."""
+    return load_model(bundled_file("data/weights/finder.safetensors"), device)[0]
 
 
 def network_of(settings: TrainSettings) -> UNet2DHandPose | StackedUNet:

@@ -15,11 +15,20 @@ from torch import Tensor, nn
 
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
-from handpose_lib.onnx_look import ENGINES, OnnxLook, bundled_graph, fingerprint, look_of
+from handpose_lib.onnx_look import (
+    ENGINES,
+    OnnxLook,
+    bundled_graph,
+    fingerprint,
+    in_eight_bits,
+    look_of,
+    multiplies_bytes,
+    quick_look_of,
+)
 from handpose_lib.predict import HandPosePredictor, bundled_finder, bundled_weights
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.track import HandTracker
-from handpose_lib.unet import UNet2DHandPose
+from handpose_lib.unet import UNet2DHandPose, fuse_batch_norm
 from handpose_lib.weights import load_model, save_model
 
 needs_runtime = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is in the extra `export`")
@@ -220,12 +229,93 @@ def test_a_predictor_can_be_copied_and_sent_to_another_process(pictures, places,
 
 def test_the_graphs_are_those_of_the_bundled_networks_and_hold_no_weights():
     networks = [load_model(bundled_weights())[0], bundled_finder()]
-    graphs = {bundled_graph(network) for network in networks}
-    assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx"))
+    graphs = {bundled_graph(network) for network in networks} | {bundled_graph(networks[0], eight_bit=True)}
+    assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx")) and len(graphs) == 3
     for path in graphs:
         content = path.read_bytes()
-        assert len(content) < 100_000 and b".py" not in content
+        assert len(content) < 200_000 and b".py" not in content
         assert not re.search(rb"/[A-Za-z]\w*/\w", content), "no path of the machine that wrote it"
+
+
+# --- following in 8 bits ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vnni(monkeypatch) -> None:
+    """A processor that multiplies bytes, as the library sees it."""
+    monkeypatch.setattr("handpose_lib.onnx_look.multiplies_bytes", lambda: True)
+
+
+@needs_runtime
+def test_hands_are_followed_in_8_bits_where_bytes_are_multiplied(pictures, places, by_onnx, monkeypatch, vnni):
+    predictor = HandPosePredictor.from_pretrained()
+    followed = [predictor.follow(picture, place) for picture, place in zip(pictures, places, strict=True)]
+    assert predictor._quick.graph == bundled_graph(predictor.model, eight_bit=True)
+    wanted = [by_onnx.follow(picture, place) for picture, place in zip(pictures, places, strict=True)]
+    off = torch.stack([(ours - theirs).norm(dim=-1) for (ours, _), (theirs, _) in zip(followed, wanted, strict=True)])
+    assert 1e-4 < off.median() < (0.3 if multiplies_bytes() else 1)  # px of pictures of 224; not to the last digit
+    sure = torch.stack([(ours - theirs).abs() for (_, ours), (_, theirs) in zip(followed, wanted, strict=True)])
+    assert sure.mean() < 0.05
+    for one in (predictor.search(pictures[0]), predictor(pictures[:1])):  # other looks stay in 32 bits
+        assert torch.equal(one[0].view(21, 2), by_onnx.search(pictures[0])[0])
+
+
+@needs_runtime
+def test_hands_are_followed_in_32_bits_elsewhere(pictures, places, by_onnx, monkeypatch, vnni, tmp_path: Path):
+    wanted = by_onnx.follow(pictures[0], places[0])[0]
+    named = HandPosePredictor.from_pretrained(engine="onnxruntime")
+    assert torch.equal(named.follow(pictures[0], places[0])[0], wanted) and named._quick is None
+    model, _ = load_model(bundled_weights())
+    with torch.no_grad():
+        model.head2.bias += 1e-3  # other weights, whose ranges nobody has read
+    save_model(model, tmp_path / "tuned.safetensors")
+    tuned = HandPosePredictor.from_pretrained(tmp_path / "tuned.safetensors")
+    tuned.follow(pictures[0], places[0])
+    assert tuned._quick is None and tuned.engine == "onnxruntime" and quick_look_of(model.to("meta")) is None
+    monkeypatch.setattr("handpose_lib.onnx_look.multiplies_bytes", lambda: False)
+    plain = HandPosePredictor.from_pretrained()
+    assert torch.equal(plain.follow(pictures[0], places[0])[0], wanted) and plain._quick is None
+
+
+@needs_runtime
+def test_a_graph_in_8_bits_that_can_not_be_used_is_told_once(pictures, places, by_onnx, monkeypatch, vnni, tmp_path):
+    whole = bundled_graph
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no graph")
+    monkeypatch.setattr(
+        "handpose_lib.onnx_look.bundled_graph", lambda m, eight_bit=False: damaged if eight_bit else whole(m)
+    )
+    predictor = HandPosePredictor.from_pretrained()
+    with pytest.warns(
+        UserWarning, match=r"ONNX Runtime can't run .*damaged\.onnx \(.+\): hands are followed in 32 bits"
+    ):
+        found = predictor.follow(pictures[0], places[0])[0]
+    assert torch.equal(found, by_onnx.follow(pictures[0], places[0])[0])
+    predictor.follow(pictures[0], places[0])  # without another warning, which would be an error
+
+
+@needs_runtime
+def test_weights_are_rounded_to_8_bits_per_channel():
+    model, _ = load_model(bundled_weights())
+    found, fused = in_eight_bits(model), fuse_batch_norm(model).state_dict()
+    assert "model.stem.0.weight_quantized" not in found and "model.head2.weight_quantized" not in found
+    assert len(found) == sum(values.ndim == 4 for values in fused.values()) - 2
+    for name, values in found.items():
+        exact = fused[name.removeprefix("model.").removesuffix("_quantized")].numpy()
+        scale = np.abs(exact).max((1, 2, 3), keepdims=True) / 127
+        assert values.dtype == np.int8 and (np.abs(values).max((1, 2, 3)) == 127).all()
+        assert np.abs(values * scale - exact).max() <= 0.51 * scale.max()
+
+
+def test_a_graph_in_8_bits_belongs_to_its_weights():
+    model, _ = load_model(bundled_weights())
+    own = fingerprint(model, eight_bit=True)
+    assert own != fingerprint(model)
+    model.calibration = ()
+    assert fingerprint(model, eight_bit=True) == own
+    with torch.no_grad():
+        model.head.bias[0] += 1e-3
+    assert fingerprint(model, eight_bit=True) != own and bundled_graph(model, eight_bit=True) is None
 
 
 def test_a_graph_is_of_a_kind_of_network_and_of_how_it_is_decoded():

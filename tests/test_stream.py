@@ -303,8 +303,8 @@ def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path,
         (weights / f"{name}.safetensors").write_bytes(file.read_bytes())
     (weights / "graphs" / "old.onnx").touch()
 
-    def write(network: nn.Module, folder: Path) -> Path:
-        path = folder / f"{fingerprint(network)}.onnx"
+    def write(network: nn.Module, folder: Path, eight_bit: bool = False) -> Path:
+        path = folder / f"{fingerprint(network, eight_bit)}.onnx"
         path.touch()
         return path
 

@@ -226,7 +226,7 @@ def run_module(visit: Visit, script: str, values: object) -> object:
 
 
 def test_a_square_is_cut_as_in_python(visit: Visit):
-    """Within one grey level, for squares that are larger and smaller than their part, turned, and beyond the border."""
+    """Mostly within one grey level: larger and smaller than their part, turned, beyond the border, black and white."""
     rng = np.random.default_rng(0)
     script = """
       const { cut } = await import("./cut.js"); const { cropMap } = await import("./geometry.js");
@@ -240,8 +240,20 @@ def test_a_square_is_cut_as_in_python(visit: Visit):
       const map = cropMap(points, share, size, up);
       return { map, square: Array.from(cut({ width, height, part }, map, size)) };
     """
-    for width, height, span, size in ((45, 60, 20, 48), (60, 75, 70, 24), (35, 20, 30, 32), (100, 16, 95, 16)):
+    sizes = (
+        (45, 60, 20, 48),
+        (60, 75, 70, 24),
+        (35, 20, 30, 32),
+        (100, 16, 95, 16),
+        (300, 240, 280, 24),
+        (90, 70, 80, 8),
+    )
+    for width, height, span, size in sizes:
         image = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 0)
+        if width == 300:
+            image = 255 * rng.integers(0, 2, (height, width, 3), dtype=np.uint8)
+        elif width == 90:
+            image[:] = 255
         points = (rng.uniform(-0.5, 0.5, (21, 2)) * span + (width / 2, height / 2)).astype(np.float32)
         up = rng.normal(size=2)
         wanted = crop_matrices(torch.from_numpy(points)[None], 0.55, (size, size), torch.tensor(up).float()[None])[0]

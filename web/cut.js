@@ -21,20 +21,20 @@ export function cut(picture, map, size) {
   let [width, height] = [right - left, bottom - top];
   let pixels = picture.part(left, top, width, height);
   let step = 4; // bytes from one pixel to the next
-  const shrink = [1, 1];
-  if (scale < 1) {
-    const wanted = [width, height].map((side) => Math.max(roundHalfToEven(side * scale), 1));
-    shrink[0] = wanted[0] / width;
-    shrink[1] = wanted[1] / height;
-    pixels = areaShrink(pixels, width, height, wanted[0], wanted[1]);
-    [width, height] = wanted;
-    step = 3;
-  }
+  const wanted = [width, height].map((side) => (scale < 1 ? Math.max(roundHalfToEven(side * scale), 1) : side));
+  const shrink = [wanted[0] / width, wanted[1] / height];
   // From the square to the part: through the picture, of which pixel u is (u - left + 1/2) * shrink - 1/2 in the part.
   const fromSquare = [
     back[0] * shrink[0], back[1] * shrink[0], (back[2] - left + 0.5) * shrink[0] - 0.5,
     back[3] * shrink[1], back[4] * shrink[1], (back[5] - top + 0.5) * shrink[1] - 0.5,
   ];
+  if (scale < 1) {
+    const last = size - 1;
+    const outline = [[0, 0], [last, 0], [last, last], [0, last]].map((corner) => apply(fromSquare, corner));
+    pixels = areaShrink(pixels, width, height, ...wanted, (row) => sampled(outline, row, wanted[0]));
+    [width, height] = wanted;
+    step = 3;
+  }
   return sample(pixels, step, width, height, fromSquare, size);
 }
 
@@ -52,19 +52,36 @@ function roundHalfToEven(value) {
   return low % 2 === 0 ? low : low + 1;
 }
 
-/** Which pixels of a side of `from` make up each pixel of a side of `to`: the first, how many, and their weights. */
+/** The columns of a row, the first and one past the last, that are read when all within four corners is sampled. */
+function sampled(outline, row, width) {
+  let [low, high] = [Infinity, -Infinity];
+  outline.forEach(([x, y], index) => {
+    const [toX, toY] = outline[(index + 1) % 4];
+    if (Math.max(y, toY) < row - 1 || Math.min(y, toY) > row + 1) return;
+    for (const end of [row - 1, row + 1]) { // between which the outline's side has to do with this row
+      const way = y === toY ? Number(end > row) : Math.min(Math.max((end - y) / (toY - y), 0), 1);
+      low = Math.min(low, x + way * (toX - x));
+      high = Math.max(high, x + way * (toX - x));
+    }
+  });
+  return [Math.min(Math.max(Math.floor(low), 0), width), Math.min(Math.max(Math.floor(high) + 2, 0), width)];
+}
+
+/** Which pixels of a side of `from` make up each pixel of a side of `to`: the first, how many, and how many 256ths. */
 function shares(from, to) {
   const step = from / to;
   const most = Math.ceil(step) + 2;
-  const [first, count, weights] = [new Int32Array(to), new Int32Array(to), new Float64Array(to * most)];
+  const [first, count, weights] = [new Int32Array(to), new Int32Array(to), new Int32Array(to * most)];
   for (let index = 0; index < to; index += 1) {
     const start = index * step;
     const end = Math.min(start + step, from);
     first[index] = Math.floor(start + 1e-9);
     count[index] = Math.min(Math.ceil(end - 1e-9), from) - first[index];
+    let given = 0; // rounded so that all that was given so far is right: in the end, 256
     for (let i = 0; i < count[index]; i += 1) {
-      const pixel = first[index] + i;
-      weights[index * most + i] = (Math.min(pixel + 1, end) - Math.max(pixel, start)) / (end - start);
+      const upTo = Math.round((256 * (Math.min(first[index] + i + 1, end) - start)) / (end - start));
+      weights[index * most + i] = upTo - given;
+      given = upTo;
     }
   }
   return { first, count, weights, most };
@@ -73,41 +90,51 @@ function shares(from, to) {
 // The loops below run for every pixel of every frame: they make no arrays or objects on the way, which would double
 // their time.
 
-/** Mean over areas: (height, width, 4) -> (toHeight, toWidth, 3), first along rows and then along columns. */
-function areaShrink(pixels, width, height, toWidth, toHeight) {
+/** Mean over areas: (height, width, 4) -> (toHeight, toWidth, 3), first along columns and then along rows.
+ *
+ * The red and the blue of a pixel are added up in one number, each in 16 bits of its own.
+ *
+ * @param needed from a row to the columns of it that are wanted, the first and one past the last; others stay black.
+ */
+function areaShrink(pixels, width, height, toWidth, toHeight, needed) {
   const [columns, rows] = [shares(width, toWidth), shares(height, toHeight)];
+  const words = new Uint32Array(pixels.buffer, pixels.byteOffset, width * height);
   const result = new Uint8Array(toWidth * toHeight * 3);
-  const row = new Float64Array(toWidth * 3);
-  const sum = new Float64Array(toWidth * 3);
-  let shrunk = -1; // the picture's row that `row` holds
+  const [redBlue, green] = [new Int32Array(width), new Int32Array(width)];
   for (let y = 0; y < toHeight; y += 1) {
-    sum.fill(0);
+    const [begin, end] = needed(y);
+    if (begin >= end) continue;
+    const from = columns.first[begin];
+    const to = columns.first[end - 1] + columns.count[end - 1];
+    redBlue.fill(0x800080, from, to); // a half, for rounding
+    green.fill(0x80, from, to);
     for (let i = 0; i < rows.count[y]; i += 1) {
-      const from = rows.first[y] + i;
-      if (shrunk !== from) shrinkRow(pixels, from * width * 4, columns, row);
-      shrunk = from;
       const weight = rows.weights[y * rows.most + i];
-      for (let j = 0; j < sum.length; j += 1) sum[j] += weight * row[j];
+      const start = (rows.first[y] + i) * width;
+      for (let x = from; x < to; x += 1) {
+        const word = words[start + x];
+        redBlue[x] = (redBlue[x] + Math.imul(word & 0xff00ff, weight)) | 0;
+        green[x] = (green[x] + Math.imul((word >>> 8) & 0xff, weight)) | 0;
+      }
     }
-    for (let j = 0, at = y * sum.length; j < sum.length; j += 1, at += 1) result[at] = sum[j] + 0.5;
+    mixColumns(redBlue, green, columns, begin, end, result, y * toWidth);
   }
   return result;
 }
 
-function shrinkRow(pixels, start, { first, count, weights, most }, row) {
-  for (let x = 0, to = 0; x < first.length; x += 1, to += 3) {
-    let red = 0;
-    let green = 0;
-    let blue = 0;
-    for (let i = x * most, end = i + count[x], at = start + first[x] * 4; i < end; i += 1, at += 4) {
-      const weight = weights[i];
-      red += weight * pixels[at];
-      green += weight * pixels[at + 1];
-      blue += weight * pixels[at + 2];
+/** Pixels from `begin` to `end` of a row of `result`, of which pixel `start` is the first, from what was added up. */
+function mixColumns(redBlue, green, { first, count, weights, most }, begin, end, result, start) {
+  for (let x = begin, at = (start + begin) * 3; x < end; x += 1, at += 3) {
+    let [red, middle, blue] = [0, 0, 0];
+    for (let i = 0, from = first[x]; i < count[x]; i += 1, from += 1) {
+      const weight = weights[x * most + i];
+      red = (red + Math.imul(redBlue[from] & 0xffff, weight)) | 0;
+      middle = (middle + Math.imul(green[from], weight)) | 0;
+      blue = (blue + Math.imul(redBlue[from] >>> 16, weight)) | 0;
     }
-    row[to] = red;
-    row[to + 1] = green;
-    row[to + 2] = blue;
+    result[at] = red >>> 16;
+    result[at + 1] = middle >>> 16;
+    result[at + 2] = blue >>> 16;
   }
 }
 

@@ -160,8 +160,8 @@ def export(learners: dict[str, Learner], rows: list[dict], held_out: tuple[Tenso
 def write_graphs(project: Path) -> None:
     """Write the graphs of the bundled networks anew, see `onnx_look`; those of earlier networks are removed."""
     folder = project / "data" / "weights" / "graphs"
-    networks = [load_model(project / "data" / "weights" / f"{name}.safetensors")[0] for name in ("handpose", "finder")]
-    written = {write_graph(network, folder) for network in networks}
+    network, finder = (load_model(project / "data" / "weights" / f"{n}.safetensors")[0] for n in ("handpose", "finder"))
+    written = {write_graph(each, folder) for each in (network, finder)} | {write_graph(network, folder, eight_bit=True)}
     for path in set(folder.glob("*.onnx")) - written:
         path.unlink()
 
