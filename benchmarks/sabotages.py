@@ -352,7 +352,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "following a hand takes two looks", "predict",
-        "view, mirrored=False, framing", "view, mirrored=True, framing",
+        "view, False, self.followed, self._quick", "view, True, self.followed, self._quick",
         "test_predict.py::test_to_follow_a_hand_is_one_look_of_the_network",
     ),
     Sabotage(
@@ -364,6 +364,28 @@ SABOTAGES = (
         "bones are asked of crops of quite another kind", "decoding",
         "framing.crop <= ALIKE * own.crop", "True",
         "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
+    ),
+    Sabotage(
+        "8 bits are used where bytes are not multiplied", "onnx_look",
+        "if not multiplies_bytes() or next", "if next",
+        "test_onnx_look.py::test_hands_are_followed_in_32_bits_elsewhere",
+    ),
+    Sabotage(
+        "8 bits are used for other weights", "onnx_look",
+        "    if eight_bit:\n        facts", "    if False:\n        facts",
+        "test_onnx_look.py::test_a_graph_in_8_bits_belongs_to_its_weights",
+    ),
+    Sabotage(
+        "who names an engine gets 8 bits", "predict",
+        "predictor._asks_for_quick = engine is None and predictor._onnx is not None",
+        "predictor._asks_for_quick = True",
+        "test_onnx_look.py::test_hands_are_followed_in_32_bits_elsewhere",
+    ),
+    Sabotage(
+        "pictures are searched in 8 bits", "predict",
+        "return self._look(pictures, views, mirrored, framing or self.framing, self._onnx)",
+        "return self._look(pictures, views, mirrored, framing or self.framing, self._quick or self._onnx)",
+        "test_onnx_look.py::test_hands_are_followed_in_8_bits_where_bytes_are_multiplied",
     ),
     Sabotage(
         "answers on large pictures are in pixels of the reduced ones", "answers",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from handpose_lib.fields import as_numbers, is_number, is_positive
 
-# Chosen on rendered films of 300 frames: jitter falls to 0.38 of what it is without the filter, and the answers come
+# Chosen on rendered films of 300 frames: jitter falls to 0.35 of what it is without the filter, and the answers come
 # 47 ms late. `benchmarks/tracking.py` measures both; `figures/tracking.json` has its figures.
 MIN_CUTOFF = 2.5  # Hz
 BETA = 0.4  # Hz for each hand length per second
