@@ -367,7 +367,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "8 bits are used where bytes are not multiplied", "onnx_look",
-        "if not multiplies_bytes() or next", "if next",
+        "if not multiplies_bytes() or any", "if any",
         "test_onnx_look.py::test_hands_are_followed_in_32_bits_elsewhere",
     ),
     Sabotage(

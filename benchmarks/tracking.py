@@ -21,6 +21,7 @@ from torch import Tensor
 
 from handpose_lib.bench import processor_name
 from handpose_lib.metrics import epe
+from handpose_lib.onnx_look import quick_look_of
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro, jitter, lag
 from handpose_lib.synthhand.clip import ClipFrame, render_clip
@@ -61,9 +62,10 @@ def film_row(predictor: HandPosePredictor, frames: list[ClipFrame]) -> dict[str,
     truth = torch.from_numpy(np.stack([frame.keypoints for frame in frames]))
     times = torch.tensor([frame.time for frame in frames])
     row = figures_of(*tracked(predictor, frames), truth, times)
-    exact = HandPosePredictor.from_pretrained(engine="onnxruntime")
-    figures = figures_of(*tracked(exact, frames), truth, times)
-    row |= {f"{name}_32_bits": figures[name] for name in ("error_px", "cpu_ms_per_tracked_frame")}
+    if quick_look_of(predictor.model) and predictor.engine == "onnxruntime":
+        exact = HandPosePredictor.from_pretrained(engine="onnxruntime")
+        figures = figures_of(*tracked(exact, frames), truth, times)
+        row |= {f"{name}_32_bits": figures[name] for name in ("error_px", "cpu_ms_per_tracked_frame")}
     for name, mirrored in {"error_afresh_px": predictor.mirrored, "error_afresh_unmirrored_px": False}.items():
         searching = HandPosePredictor.from_pretrained(mirrored=mirrored)
         afresh = torch.stack([searching.search(frame.image)[0] for frame in frames])

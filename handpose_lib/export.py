@@ -144,7 +144,7 @@ def write_graph(model: nn.Module, folder: str | Path, eight_bit: bool = False) -
     Args:
         model: the network.
         folder: to write into.
-        eight_bit: with the convolutions in 8 bits, for these very weights.
+        eight_bit: with the convolutions in 8 bits, for these very weights; what stays in 32 is in the file.
 
     Raises:
         ModuleNotFoundError: the extra `export` is not installed.

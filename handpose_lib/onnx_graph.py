@@ -94,7 +94,7 @@ def quantized(graph: "onnx.ModelProto", squares: np.ndarray) -> "onnx.ModelProto
         )
         result = onnx.load(small)
     strip(result)
-    used = {node.domain for node in result.graph.node}
+    used = {"", "ai.onnx"} | {node.domain for node in result.graph.node}
     for entry in [each for each in result.opset_import if each.domain not in used]:
         result.opset_import.remove(entry)  # of the quantisation's own tools
     result.metadata_props.extend(graph.metadata_props)

@@ -6,7 +6,8 @@ single pictures and at the frames of videos with it, where it is installed and t
 
 A graph says how a network computes, and how its heatmaps become keypoints; it holds no weights. They are those of the
 network that is asked, so that weights which were fine-tuned need no graph of their own, unless their crops or the width
-of their peaks were changed. The graphs of the bundled networks lie in `data/weights/graphs/`, and `export.write_graph`
+of their peaks were changed. That in 8 bits is another matter: it holds all but the rounded weights, and belongs to the
+weights that it was made of. The graphs of the bundled networks lie in `data/weights/graphs/`, and `export.write_graph`
 writes them. Networks without one are run by PyTorch.
 """
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from handpose_lib.decoding import decoding_of
+from handpose_lib.framing import Framing
 from handpose_lib.onnx_graph import session
 from handpose_lib.storage import bundled_file
 from handpose_lib.trusted import checksum_of
@@ -99,14 +101,20 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
         return None
 
 
-def quick_look_of(model: nn.Module) -> "OnnxLook | None":
+def quick_look_of(model: nn.Module, framing: Framing | None = None) -> "OnnxLook | None":
     """How single squares are looked at in 8 bits, in about half of the time; None where that is not at hand.
 
     It is for the bundled weights alone, since the ranges of what is computed were read from them, and for processors
-    that multiply bytes faster than floats (VNNI). On others it is no quicker, or less exact: without VNNI, two products
-    of bytes may overflow.
+    that multiply bytes faster than floats (AVX-512 VNNI). On others it may be no quicker, or less exact: there, the sum
+    of two products of bytes may overflow.
+
+    Args:
+        model: the network.
+        framing: of the squares; None: the network's own.
     """
-    if not multiplies_bytes() or next(model.parameters()).device.type != "cpu":
+    if framing is not None and framing.image_size != model.framing.image_size:
+        return None
+    if not multiplies_bytes() or any(values.device.type != "cpu" for values in model.parameters()):
         return None
     graph = bundled_graph(model, eight_bit=True)
     if graph is None:
@@ -120,7 +128,7 @@ def quick_look_of(model: nn.Module) -> "OnnxLook | None":
 
 
 def multiplies_bytes() -> bool:
-    """Whether this processor has VNNI, as far as PyTorch can tell."""
+    """Whether this processor has AVX-512 VNNI, as far as PyTorch can tell."""
     return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
 
 

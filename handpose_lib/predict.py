@@ -152,6 +152,10 @@ class HandPosePredictor:
         predictor._asks_for_quick = engine is None and predictor._onnx is not None
         return predictor
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the looks in 8 bits: another computer's processor may not be made for them."""
+        return self.__dict__ | {"_quick": None, "_asks_for_quick": self._asks_for_quick or self._quick is not None}
+
     @property
     def engine(self) -> str:
         """What the network looks at single pictures by, "onnxruntime" or "pytorch"; the finder has its own."""
@@ -218,7 +222,7 @@ class HandPosePredictor:
         else:
             view = self.framing.whole(pixels.shape[:2])[None]
         if self._asks_for_quick:  # not before it is needed: to start it takes time
-            self._quick, self._asks_for_quick = quick_look_of(self.model), False
+            self._quick, self._asks_for_quick = quick_look_of(self.model, self.followed), False
         keypoints, confidence = self._look([pixels], view, False, self.followed, self._quick or self._onnx)
         return keypoints[0], confidence[0]
 

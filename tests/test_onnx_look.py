@@ -142,7 +142,7 @@ def test_weights_that_were_trained_on_are_run_by_the_same_graph(pictures, places
     found, sure = ours.follow(pictures[0], places[0])
     wanted, certain = theirs.follow(pictures[0], places[0])
     assert (found - wanted).abs().max() < NEAR and (sure - certain).abs().max() < 1e-3
-    bundled = HandPosePredictor.from_pretrained().follow(pictures[0], places[0])[1]
+    bundled = HandPosePredictor.from_pretrained(engine="onnxruntime").follow(pictures[0], places[0])[1]
     assert (sure - bundled).abs().max() > 0.01  # they are not the bundled ones
 
 
@@ -233,7 +233,8 @@ def test_the_graphs_are_those_of_the_bundled_networks_and_hold_no_weights():
     assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx")) and len(graphs) == 3
     for path in graphs:
         content = path.read_bytes()
-        assert len(content) < 200_000 and b".py" not in content
+        eight_bit = path == bundled_graph(networks[0], eight_bit=True)  # which holds what is not a weight in 8 bits
+        assert len(content) < (200_000 if eight_bit else 100_000) and b".py" not in content
         assert not re.search(rb"/[A-Za-z]\w*/\w", content), "no path of the machine that wrote it"
 
 
@@ -255,7 +256,7 @@ def test_hands_are_followed_in_8_bits_where_bytes_are_multiplied(pictures, place
     off = torch.stack([(ours - theirs).norm(dim=-1) for (ours, _), (theirs, _) in zip(followed, wanted, strict=True)])
     assert 1e-4 < off.median() < (0.3 if multiplies_bytes() else 1)  # px of pictures of 224; not to the last digit
     sure = torch.stack([(ours - theirs).abs() for (_, ours), (_, theirs) in zip(followed, wanted, strict=True)])
-    assert sure.mean() < 0.05
+    assert sure.mean() < 0.05 or not multiplies_bytes()
     for one in (predictor.search(pictures[0]), predictor(pictures[:1])):  # other looks stay in 32 bits
         assert torch.equal(one[0].view(21, 2), by_onnx.search(pictures[0])[0])
 
@@ -271,10 +272,25 @@ def test_hands_are_followed_in_32_bits_elsewhere(pictures, places, by_onnx, monk
     save_model(model, tmp_path / "tuned.safetensors")
     tuned = HandPosePredictor.from_pretrained(tmp_path / "tuned.safetensors")
     tuned.follow(pictures[0], places[0])
+    larger = HandPosePredictor.from_pretrained(followed=Framing(160, crop=0.6, upright=True))
+    larger.follow(pictures[0], places[0])
+    assert larger._quick is None  # it is for squares of its own size
     assert tuned._quick is None and tuned.engine == "onnxruntime" and quick_look_of(model.to("meta")) is None
     monkeypatch.setattr("handpose_lib.onnx_look.multiplies_bytes", lambda: False)
     plain = HandPosePredictor.from_pretrained()
     assert torch.equal(plain.follow(pictures[0], places[0])[0], wanted) and plain._quick is None
+
+
+@needs_runtime
+def test_a_predictor_that_is_sent_elsewhere_asks_again_what_the_processor_can(
+    pictures, places, by_onnx, monkeypatch, vnni
+):
+    predictor = HandPosePredictor.from_pretrained()
+    wanted = predictor.follow(pictures[0], places[0])[0]
+    sent = pickle.dumps(predictor)
+    assert torch.equal(pickle.loads(sent).follow(pictures[0], places[0])[0], wanted)
+    monkeypatch.setattr("handpose_lib.onnx_look.multiplies_bytes", lambda: False)
+    assert torch.equal(pickle.loads(sent).follow(pictures[0], places[0])[0], by_onnx.follow(pictures[0], places[0])[0])
 
 
 @needs_runtime
