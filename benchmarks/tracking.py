@@ -21,7 +21,7 @@ from torch import Tensor
 
 from handpose_lib.bench import processor_name
 from handpose_lib.metrics import epe
-from handpose_lib.onnx_look import quick_look_of
+from handpose_lib.onnx_look import quick_graph
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro, jitter, lag
 from handpose_lib.synthhand.clip import ClipFrame, render_clip
@@ -62,7 +62,7 @@ def film_row(predictor: HandPosePredictor, frames: list[ClipFrame]) -> dict[str,
     truth = torch.from_numpy(np.stack([frame.keypoints for frame in frames]))
     times = torch.tensor([frame.time for frame in frames])
     row = figures_of(*tracked(predictor, frames), truth, times)
-    if quick_look_of(predictor.model) and predictor.engine == "onnxruntime":
+    if predictor.engine == "onnxruntime" and quick_graph(predictor.model):
         exact = HandPosePredictor.from_pretrained(engine="onnxruntime")
         figures = figures_of(*tracked(exact, frames), truth, times)
         row |= {f"{name}_32_bits": figures[name] for name in ("error_px", "cpu_ms_per_tracked_frame")}

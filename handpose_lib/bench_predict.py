@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from handpose_lib.onnx_look import quick_look_of
+from handpose_lib.onnx_look import quick_graph
 from handpose_lib.pictures import read_picture
 from handpose_lib.predict import HandPosePredictor
 
@@ -67,7 +67,7 @@ def _rows(bench: "Bench", count: int) -> None:
         exact = HandPosePredictor.from_pretrained(device=bench.device, engine="onnxruntime")
         in_32_bits = each(lambda i: exact.follow(pictures[i], places[i]))
         bench.compare("m", "a tracked frame, its look by ONNX Runtime / by PyTorch", in_32_bits, by_pytorch)
-        if quick_look_of(predictor.model):
+        if quick_graph(predictor.model):
             bench.compare("n", "a tracked frame, its look in 8 bits / in 32", tracked, in_32_bits)
         else:
             print("n    this processor does not multiply bytes (VNNI), or the graph is missing: no row in 8 bits")

@@ -157,9 +157,9 @@ def write_graph(model: nn.Module, folder: str | Path, eight_bit: bool = False) -
     graph = traced(look)
     if eight_bit:
         graph = needed("onnxscript.optimizer").optimize(graph)
-        strip(graph)
-        graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     strip(graph)
+    if eight_bit:
+        graph = quantized(graph, example_squares(look.framing, CALIBRATION, "val")[0])
     without_weights(graph, WEIGHTS, BYTES if eight_bit else "")
     path = Path(folder, f"{fingerprint(model, eight_bit)}.onnx")
     with atomic_path(path) as temporary:

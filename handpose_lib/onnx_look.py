@@ -104,6 +104,23 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
 def quick_look_of(model: nn.Module, framing: Framing | None = None) -> "OnnxLook | None":
     """How single squares are looked at in 8 bits, in about half of the time; None where that is not at hand.
 
+    Args:
+        model, framing: see `quick_graph`.
+    """
+    graph = quick_graph(model, framing)
+    if graph is None:
+        return None
+    try:
+        return OnnxLook(model, graph, eight_bit=True)
+    except Exception as error:  # as in `look_of`
+        why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
+        warnings.warn(f"{why}: hands are followed in 32 bits. Restore the file", stacklevel=3)
+        return None
+
+
+def quick_graph(model: nn.Module, framing: Framing | None = None) -> Path | None:
+    """The graph in 8 bits of a network, where it may be used on this processor; None elsewhere.
+
     It is for the bundled weights alone, since the ranges of what is computed were read from them, and for processors
     that multiply bytes faster than floats (AVX-512 VNNI). On others it may be no quicker, or less exact: there, the sum
     of two products of bytes may overflow.
@@ -116,15 +133,7 @@ def quick_look_of(model: nn.Module, framing: Framing | None = None) -> "OnnxLook
         return None
     if not multiplies_bytes() or any(values.device.type != "cpu" for values in model.parameters()):
         return None
-    graph = bundled_graph(model, eight_bit=True)
-    if graph is None:
-        return None
-    try:
-        return OnnxLook(model, graph, eight_bit=True)
-    except Exception as error:  # as in `look_of`
-        why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
-        warnings.warn(f"{why}: hands are followed in 32 bits. Restore the file", stacklevel=3)
-        return None
+    return bundled_graph(model, eight_bit=True)
 
 
 def multiplies_bytes() -> bool:
