@@ -134,10 +134,10 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
     """Cut the decoding out of an exported file: heatmaps in, keypoints and confidence out.
 
     For who takes the mean of several heatmaps before they are decoded, as the predictor does with those of a mirror
-    image. It holds no weights.
+    image. It holds no weights, and the file may be one without, as `export.write_graph` writes.
     """
     onnx = needed("onnx")
-    whole = onnx.load(str(path))
+    whole = onnx.load(str(path), load_external_data=False)
     for node in whole.graph.node:
         if node.op_type == "Shape" and node.input[0] == "images":  # of which the decoding asks the number of squares
             node.input[0] = "heatmaps"

@@ -6,9 +6,12 @@ single pictures and at the frames of videos with it, where it is installed and t
 
 A graph says how a network computes, and how its heatmaps become keypoints; it holds no weights. They are those of the
 network that is asked, so that weights which were fine-tuned need no graph of their own, unless their crops or the width
-of their peaks were changed. That in 8 bits is another matter: it holds all but the rounded weights, and belongs to the
-weights that it was made of. The graphs of the bundled networks lie in `data/weights/graphs/`, and `export.write_graph`
-writes them. Networks without one are run by PyTorch.
+of their peaks were changed. A second file beside it only decodes, for the mean of a square's heatmaps and those of its
+mirror image; where it is missing, PyTorch decodes them.
+
+A graph in 8 bits is another matter: it holds all but the rounded weights, and belongs to the weights that it was made
+of. The graphs of the bundled networks lie in `data/weights/graphs/`, and `export.write_graph` writes them,
+`onnx_graph.write_decoder` those files that only decode. Networks without a graph are run by PyTorch.
 """
 
 import hashlib
@@ -21,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handpose_lib.decoding import decoding_of
+from handpose_lib.decoding import decoding_of, points_on_input
 from handpose_lib.framing import Framing
 from handpose_lib.onnx_graph import session
 from handpose_lib.storage import bundled_file
@@ -31,6 +34,7 @@ from handpose_lib.weights import NETWORKS
 
 ENGINES = ("onnxruntime", "pytorch")
 WEIGHTS = "model."  # what comes before a weight's name in a graph
+DECODER = ".decode.onnx"  # how the name of the file beside a graph ends that only decodes
 BYTES = ".weight_quantized"  # what comes after that of a convolution in one in 8 bits
 FORMAT = 1  # of the graphs; another when `normalize`, a network's `forward`, `chained_peaks` or `local_peak` changes
 
@@ -141,6 +145,9 @@ def multiplies_bytes() -> bool:
     return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
 
 
+NONE = (0, None, None)  # no sessions: for how many threads they are, what looks and what decodes
+
+
 class OnnxLook:
     """Keypoints or heatmaps of squares, as `HandPosePredictor.look` computes them, by ONNX Runtime.
 
@@ -152,39 +159,54 @@ class OnnxLook:
 
     def __init__(self, model: nn.Module, graph: str | Path, eight_bit: bool = False):
         self.graph = Path(graph)
-        self.size = model.framing.image_size
-        self.decoding = decoding_of(model)
+        self.framing, self.decoding = model.framing, decoding_of(model)
         self._weights = in_eight_bits(model) if eight_bit else in_32_bits(model)
-        self._session: tuple[int, Any] = (0, None)  # for how many threads it is, and the session
+        self._sessions: tuple[int, Any, Any] = NONE
         self._started(torch.get_num_threads())
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_session": (0, None)}  # it belongs to this process
+        return self.__dict__ | {"_sessions": NONE}  # they belong to this process
 
     def takes(self, squares: np.ndarray) -> bool:
         """Whether it is asked for these squares (B, S, S, 3): one, since PyTorch is no slower with several."""
-        return squares.shape == (1, self.size, self.size, 3)
+        return squares.shape == (1, self.framing.image_size, self.framing.image_size, 3)
 
-    def __call__(self, squares: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Squares (B, S, S, 3) uint8, RGB -> keypoints (B, 21, 2) in px of them, and the heights of peaks (B, 21)."""
-        keypoints, heights = self._run(squares, "keypoints", "confidence")
-        return keypoints, heights
+    def __call__(self, squares: np.ndarray, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+        """Squares (B, S, S, 3) uint8, RGB -> keypoints (B, 21, 2) in px of them, and the heights of peaks (B, 21).
 
-    def heatmaps(self, squares: np.ndarray) -> Tensor:
-        """Squares (B, S, S, 3) uint8, RGB -> heatmaps (B, 21, H, W)."""
-        return self._run(squares, "heatmaps")[0]
+        Args:
+            squares: what the network is shown.
+            mirrored: whether it is shown their mirror images as well, and the mean of both heatmaps is decoded.
+        """
+        looks, decodes = self._started(torch.get_num_threads())
+        if not mirrored:
+            return _run(looks, ("keypoints", "confidence"), images=squares)
+        heatmaps = self.heatmaps(squares, mirrored)
+        if decodes is None:
+            return points_on_input(heatmaps, self.framing, **self.decoding)
+        return _run(decodes, ("keypoints", "confidence"), heatmaps=heatmaps.numpy())
 
-    def _started(self, threads: int) -> Any:
-        """The session for so many threads; one of another number is given up."""
-        own, running = self._session
-        if own != threads:
-            running = session(self.graph, threads, self._weights)
-            self._session = threads, running
-        return running
+    def heatmaps(self, squares: np.ndarray, mirrored: bool = False) -> Tensor:
+        """Squares (B, S, S, 3) uint8, RGB -> heatmaps (B, 21, H, W), or their mean with those of the mirror images."""
+        looks, _ = self._started(torch.get_num_threads())
+        if not mirrored:
+            return _run(looks, ("heatmaps",), images=squares)[0]
+        (both,) = _run(looks, ("heatmaps",), images=np.concatenate((squares, squares[:, :, ::-1])))
+        return (both[: len(squares)] + both[len(squares) :].flip(-1)) / 2
 
-    def _run(self, squares: np.ndarray, *outputs: str) -> list[Tensor]:
-        answers = self._started(torch.get_num_threads()).run(outputs, {"images": np.ascontiguousarray(squares)})
-        return [torch.from_numpy(answer) for answer in answers]
+    def _started(self, threads: int) -> tuple[Any, Any]:
+        """The sessions for so many threads: what looks, and what decodes or None. Those for others are given up."""
+        if self._sessions[0] != threads:
+            decoder = self.graph.with_suffix(DECODER)
+            decodes = session(decoder, threads) if decoder.is_file() else None
+            self._sessions = threads, session(self.graph, threads, self._weights), decodes
+        return self._sessions[1:]
+
+
+def _run(running: Any, outputs: tuple[str, ...], **inputs: np.ndarray) -> tuple[Tensor, ...]:
+    """What a session answers."""
+    answers = running.run(outputs, {name: np.ascontiguousarray(values) for name, values in inputs.items()})
+    return tuple(map(torch.from_numpy, answers))
 
 
 def in_32_bits(model: nn.Module) -> dict[str, np.ndarray]:

@@ -330,12 +330,10 @@ class HandPosePredictor:
         if onnx is None or not onnx.takes(squares):
             images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
             heatmaps = self._heatmaps(normalize(images.float() / 255), mirrored)
-        elif mirrored:
-            heatmaps = (onnx.heatmaps(squares) + onnx.heatmaps(squares[:, :, ::-1]).flip(-1)) / 2
         elif self.method == "local_peak" and decoding == onnx.decoding:
-            return onnx(squares)
+            return onnx(squares, mirrored)
         else:
-            heatmaps = onnx.heatmaps(squares)
+            heatmaps = onnx.heatmaps(squares, mirrored)
         return points_on_input(heatmaps, framing, self.method, **decoding)
 
     def _heatmaps(self, images: Tensor, mirrored: bool) -> Tensor:

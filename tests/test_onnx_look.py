@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 import sys
 import zipfile
 from copy import deepcopy
@@ -13,9 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from handpose_lib import onnx_look
+from handpose_lib.augment import normalize
+from handpose_lib.decoding import decoding_of, points_on_input
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.onnx_graph import write_decoder
 from handpose_lib.onnx_look import (
+    DECODER,
     ENGINES,
     OnnxLook,
     bundled_graph,
@@ -58,12 +64,11 @@ def by_onnx() -> HandPosePredictor:
 
 
 def counted(predictor: HandPosePredictor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the networks of a predictor are asked from now on, and of which engine."""
+    """Which engine is asked from now on: `_heatmaps` of a predictor's networks are PyTorch's, what runs is ONNX's."""
     asked = []
-    for one in (predictor, predictor.finder):
-        for owner, name in ((one, "_heatmaps"), (one._onnx, "_run")):
-            work = getattr(owner, name)
-            monkeypatch.setattr(owner, name, lambda *given, w=work, n=name: asked.append(n) or w(*given))
+    for owner, name in ((predictor, "_heatmaps"), (predictor.finder, "_heatmaps"), (onnx_look, "_run")):
+        work = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, w=work, n=name, **i: asked.append(n) or w(*given, **i))
     return asked
 
 
@@ -79,7 +84,26 @@ def test_looks_and_searches_answer_as_pytorch_does(pictures, places, by_pytorch,
         for ours, theirs, near in pairs:
             assert (ours[0] - theirs[0]).abs().max() < near
             assert (ours[1] - theirs[1]).abs().max() < 0.01
-    assert "_heatmaps" not in asked and len(asked) >= 5 * len(pictures)  # a follow, finder, look, look and its mirror
+    # A follow; the finder, a look, a look with its mirror image, and the decoding of both.
+    assert "_heatmaps" not in asked and len(asked) >= 5 * len(pictures)
+
+
+@needs_runtime
+def test_a_mean_with_the_mirror_image_is_decoded_by_pytorch_where_no_graph_does(
+    pictures, by_onnx, monkeypatch, tmp_path: Path
+):
+    model, _ = load_model(bundled_weights())
+    graph = bundled_graph(model)
+    shutil.copy(graph, tmp_path)
+    wanted = by_onnx.search(pictures[0])
+    decoded = []
+    work = onnx_look.points_on_input
+    monkeypatch.setattr(onnx_look, "points_on_input", lambda *given, **o: decoded.append(1) or work(*given, **o))
+    assert torch.equal(by_onnx.search(pictures[0])[0], wanted[0]) and not decoded
+    monkeypatch.setattr(by_onnx, "_onnx", OnnxLook(model, tmp_path / graph.name))
+    found = by_onnx.search(pictures[0])
+    assert (found[0] - wanted[0]).abs().max() < NEAR and (found[1] - wanted[1]).abs().max() < 1e-3
+    assert decoded == [1]
 
 
 @needs_runtime
@@ -184,14 +208,16 @@ def test_without_onnx_runtime_pytorch_looks(monkeypatch, pictures, places, by_py
         HandPosePredictor.from_pretrained(engine="onnxruntime")
 
 
-@pytest.mark.parametrize("damage", ["import", "old", "empty"])
+@pytest.mark.parametrize("damage", ["import", "old", "empty", "decoder"])
 def test_an_onnx_runtime_that_can_not_be_used_is_told_and_pytorch_looks(
     damage, tmp_path, monkeypatch, pictures, places
 ):
-    if damage == "empty":
+    if damage in ("empty", "decoder"):
         pytest.importorskip("onnxruntime")
-        graph = tmp_path / "empty.onnx"
-        graph.touch()
+        graph = tmp_path / "damaged.onnx"
+        if damage == "decoder":
+            shutil.copy(bundled_graph(load_model(bundled_weights())[0]), graph)
+        Path(graph if damage == "empty" else graph.with_suffix(DECODER)).touch()
         monkeypatch.setattr("handpose_lib.onnx_look.bundled_graph", lambda model: graph)
     else:
         (tmp_path / "onnxruntime.py").write_text("raise ImportError('DLL load failed')" if damage == "import" else "")
@@ -212,8 +238,10 @@ def test_as_many_threads_are_used_as_pytorch_may_use(pictures, places, by_onnx):
         for threads in (1, 2):
             torch.set_num_threads(threads)
             by_onnx.follow(pictures[0], places[0])
-            assert by_onnx._onnx._started(threads).get_session_options().intra_op_num_threads == threads
-            assert by_onnx._onnx._started(threads) is by_onnx._onnx._started(threads)
+            by_onnx.search(pictures[0])
+            sessions = by_onnx._onnx._started(threads)
+            assert [one.get_session_options().intra_op_num_threads for one in sessions] == [threads] * 2
+            assert by_onnx._onnx._started(threads) == sessions
     finally:
         torch.set_num_threads(before)
 
@@ -230,7 +258,8 @@ def test_a_predictor_can_be_copied_and_sent_to_another_process(pictures, places,
 def test_the_graphs_are_those_of_the_bundled_networks_and_hold_no_weights():
     networks = [load_model(bundled_weights())[0], bundled_finder()]
     graphs = {bundled_graph(network) for network in networks} | {bundled_graph(networks[0], eight_bit=True)}
-    assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx")) and len(graphs) == 3
+    graphs.add(bundled_graph(networks[0]).with_suffix(DECODER))
+    assert graphs == set((ROOT / "data" / "weights" / "graphs").glob("*.onnx")) and len(graphs) == 4
     for path in graphs:
         content = path.read_bytes()
         eight_bit = path == bundled_graph(networks[0], eight_bit=True)  # which holds what is not a weight in 8 bits
@@ -368,6 +397,15 @@ def test_a_graph_is_written_without_weights_and_compared_with_pytorch(tmp_path: 
     wanted, certain, heatmaps = export.Look(model)(torch.from_numpy(squares[:1]))
     assert (found - wanted).abs().max() < NEAR and (heights - certain).abs().max() < 1e-3
     assert torch.allclose(OnnxLook(model, path).heatmaps(squares[:1]), heatmaps, atol=1e-4)
+    write_decoder(path, path.with_suffix(DECODER))
+    with torch.inference_mode():
+        seen = [
+            model(normalize(torch.from_numpy(view).permute(0, 3, 1, 2) / 255))
+            for view in (squares[:1], squares[:1, :, ::-1].copy())
+        ]
+        wanted, certain = points_on_input((seen[0] + seen[1].flip(-1)) / 2, model.framing, **decoding_of(model))
+    found, heights = OnnxLook(model, path)(squares[:1], mirrored=True)
+    assert (found - wanted).abs().max() < NEAR and (heights - certain).abs().max() < 1e-3
     monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
     other = tmp_path / "other"
     other.mkdir()

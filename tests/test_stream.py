@@ -309,6 +309,7 @@ def test_graphs_are_written_alone_too_and_those_of_earlier_networks_go(tmp_path,
         return path
 
     monkeypatch.setattr(pretrained, "write_graph", write)
+    monkeypatch.setattr(pretrained, "write_decoder", lambda graph, decoder: decoder.touch())
     monkeypatch.setattr(sys, "argv", ["pretrained", "--graphs"])
     pretrained.main()
     bundled = bundled_weights().parent / "graphs"

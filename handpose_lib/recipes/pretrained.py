@@ -39,6 +39,8 @@ from handpose_lib.framing import warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.layout import IMAGE_SIZE
 from handpose_lib.metrics import correct, epe, pck
+from handpose_lib.onnx_graph import write_decoder
+from handpose_lib.onnx_look import DECODER
 from handpose_lib.predict import HandPosePredictor, named_weights
 from handpose_lib.recipes.photographs import labelled_photographs, score
 from handpose_lib.recipes.stream import PICTURE_BYTES, HandStream
@@ -161,7 +163,10 @@ def write_graphs(project: Path) -> None:
     """Write the graphs of the bundled networks anew, see `onnx_look`; those of earlier networks are removed."""
     folder = project / "data" / "weights" / "graphs"
     network, finder = (load_model(project / "data" / "weights" / f"{n}.safetensors")[0] for n in ("handpose", "finder"))
-    written = {write_graph(each, folder) for each in (network, finder)} | {write_graph(network, folder, eight_bit=True)}
+    large = write_graph(network, folder)
+    decoder = large.with_suffix(DECODER)
+    write_decoder(large, decoder)
+    written = {large, decoder, write_graph(finder, folder), write_graph(network, folder, eight_bit=True)}
     for path in set(folder.glob("*.onnx")) - written:
         path.unlink()
 
