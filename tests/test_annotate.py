@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import torch
 from dots import dot_predictor, draw_dots, hand_of_dots
 
 from handpose_lib.annotate.server import MOST_BYTES, AnnotationServer
-from handpose_lib.annotate.store import LabelStore
+from handpose_lib.annotate.store import LabelChangedError, LabelStore
 from handpose_lib.cli import main
 from handpose_lib.keypoint_folder import KeypointFolder
 from handpose_lib.keypoints import KEYPOINT_NAMES
@@ -85,10 +86,10 @@ def test_a_picture_is_labelled_however_its_entry_names_it(folder: Path, written:
     store = LabelStore(folder, dot_predictor())
     assert [picture["done"] for picture in store.overview()["pictures"]] == [False, False, True]
     assert store.hand(number)["saved"] and store.hand(number)["group"] == "carl"
-    assert store.save(number, LABEL | {"group": "carl"}) == 1
+    assert store.save(number, LABEL | {"group": "carl"})["done"] == 1
     assert [entry["file"] for entry in labels_in(folder)] == [written]
     assert len(KeypointFolder(folder, "all")) == 1, "which refuses a picture that has two entries"
-    assert store.save(0, LABEL) == 2 and store.remove(number) == 1
+    assert store.save(0, LABEL)["done"] == 2 and store.remove(number)["done"] == 1
     assert [entry["file"] for entry in labels_in(folder)] == ["0.png"]
 
 
@@ -105,7 +106,7 @@ def test_a_group_is_shown_and_kept_under_whichever_key_it_stands(folder: Path, k
     store.save(0, LABEL | {"group": "bob"})
     assert {k: v for k, v in labels_in(folder)[0].items() if k in GROUP_KEYS} == {"group": "bob"}
     write_labels(folder, {"file": "0.png", "keypoints": HANDS[0].tolist(), key: value, "unique_id": "u1"})
-    assert store.save(0, LABEL | {"group": ""}) == 1 and read_labels(store.path)[0].group is None
+    assert store.save(0, LABEL | {"group": ""})["done"] == 1 and read_labels(store.path)[0].group is None
 
 
 def test_what_the_page_does_not_edit_is_kept(folder: Path):
@@ -127,8 +128,8 @@ def test_what_the_page_does_not_edit_is_kept(folder: Path):
     del kept["side"]
     kept["keypoints"] = [[100, 90.5, 2], None, points[2], [70, 80, 2], *points[4:]]
     assert labels_in(folder) == [kept]
-    assert store.remove(0) == 0 and labels_in(folder) == []
-    assert store.save(0, label | {"side": "", "undone": True}) == 1 and labels_in(folder) == [kept]
+    assert store.remove(0)["done"] == 0 and labels_in(folder) == []
+    assert store.save(0, label | {"side": "", "undone": True})["done"] == 1 and labels_in(folder) == [kept]
     store.remove(0)
     store.save(0, label | {"side": ""})
     (new,) = labels_in(folder)
@@ -148,7 +149,7 @@ def test_a_writer_in_between_is_not_passed_over(folder: Path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(LabelStore, "_read", read_before_another_writes)
         store = LabelStore(folder, dot_predictor())
-    assert store.save(0, LABEL) == 2
+    assert store.save(0, LABEL)["done"] == 2
 
     @contextlib.contextmanager
     def path_before_another_writes(path: Path) -> Iterator[Path]:
@@ -159,7 +160,7 @@ def test_a_writer_in_between_is_not_passed_over(folder: Path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("handpose_lib.annotate.store.atomic_path", path_before_another_writes)
         store.save(0, LABEL)
-    assert store.remove(1) == 2
+    assert store.remove(1)["done"] == 2
     assert [entry["file"] for entry in labels_in(folder)] == ["0.png", "anna/2.png"]
 
 
@@ -174,16 +175,38 @@ def test_proposals_are_rounded_to_tenths(folder: Path):
 
 def test_two_people_who_label_one_folder_keep_each_others_labels(folder: Path):
     first, second = (LabelStore(folder, dot_predictor()) for _ in range(2))
-    assert first.save(0, LABEL) == 1
-    assert second.save(1, LABEL | {"group": "bob"}) == 2
-    assert first.save(2, LABEL) == 3
+    assert first.save(0, LABEL)["done"] == 1
+    assert second.save(1, LABEL | {"group": "bob"})["done"] == 2
+    assert first.save(2, LABEL)["done"] == 3
     labels = {entry["file"]: entry.get("group") for entry in json.loads((folder / "keypoints.json").read_text())}
     assert labels == {"0.png": None, "1.png": "bob", "anna/2.png": None}
-    assert first.hand(1)["saved"] and second.remove(0) == 2 and first.remove(1) == 1
+    assert first.hand(1)["saved"] and second.remove(0)["done"] == 2 and first.remove(1)["done"] == 1
     (folder / "keypoints.json").write_text("half of a fi")
     with pytest.raises(ValueError, match=r"keypoints\.json is not valid JSON"):
         first.save(0, LABEL)
     assert (folder / "keypoints.json").read_text() == "half of a fi"
+
+
+def test_a_label_that_was_changed_elsewhere_is_not_passed_over(folder: Path):
+    mine, theirs = (LabelStore(folder, dot_predictor()) for _ in range(2))
+    seen = mine.hand(0)["version"]
+    first = theirs.save(0, LABEL | {"group": "bob"}, theirs.hand(0)["version"])["version"]
+    change = r"the label of 0\.png was changed elsewhere .+: load the page again"
+    for work in (lambda: mine.save(0, LABEL, seen), lambda: mine.remove(0, seen)):
+        with pytest.raises(LabelChangedError, match=change):
+            work()
+    assert labels_in(folder)[0]["group"] == "bob"
+    shown = mine.hand(0)
+    assert shown["version"] == first != seen and shown["group"] == "bob"
+    second = mine.save(0, LABEL | {"group": "carl"}, first)
+    assert second["version"] not in (first, seen)
+    assert mine.save(0, LABEL | {"group": "carl"}, first) == second, "of which the page never heard"
+    with pytest.raises(LabelChangedError, match=change):
+        theirs.remove(0, first)
+    assert theirs.remove(0, second["version"]) == {"done": 0, "version": seen}
+    with pytest.raises(LabelChangedError, match=change):
+        mine.save(0, LABEL, second["version"])
+    assert labels_in(folder) == [] and mine.remove(0, "whatever there was")["done"] == 0
 
 
 def test_a_picture_has_a_proposal_until_its_label_is_saved(server: AnnotationServer, folder: Path):
@@ -194,14 +217,14 @@ def test_a_picture_has_a_proposal_until_its_label_is_saved(server: AnnotationSer
     assert np.linalg.norm(np.array(hand["keypoints"]) - HANDS[1], axis=-1).mean() < 3
     assert json.loads(asked(server, "hand/2")[2])["group"] == "anna", "the picture's folder"
     label = LABEL | {"keypoints": [None, *LABEL["keypoints"][1:]], "side": "left", "group": " bob "}
-    assert json.loads(put(server, 0, label)[2]) == {"done": 1}
+    assert json.loads(put(server, 0, label)[2])["done"] == 1
     again = json.loads(asked(server, "hand/0")[2])
     assert again["saved"] and again["keypoints"][0] is None and (again["side"], again["group"]) == ("left", "bob")
     assert np.allclose(again["keypoints"][5], HANDS[0][5], atol=0.01)
     assert json.loads(asked(server, "hand/1")[2])["group"] == "bob", "that of the picture before"
     dataset = KeypointFolder(folder, "all")
     assert len(dataset) == 1 and dataset.version_names.tolist() == ["left"]
-    assert json.loads(asked(server, "hand/0", "DELETE")[2]) == {"done": 0}
+    assert json.loads(asked(server, "hand/0", "DELETE")[2]) == {"done": 0, "version": "none"}
     assert json.loads((folder / "keypoints.json").read_text()) == []
 
 
@@ -213,7 +236,7 @@ def test_labels_are_kept_in_the_pictures_order_and_those_of_other_pictures_stay(
     (folder / "0.png").unlink()
     store = LabelStore(folder, dot_predictor())
     assert [p["done"] for p in store.overview()["pictures"]] == [True, True]
-    assert store.remove(0) == 1
+    assert store.remove(0)["done"] == 1
     assert [entry["file"] for entry in json.loads((folder / "keypoints.json").read_text())] == ["anna/2.png", "0.png"]
 
 
@@ -426,6 +449,26 @@ def test_a_point_is_dragged_and_is_there_after_a_reload(server: AnnotationServer
     wait_until_saved(page)
     assert "1 labelled" in page.locator("#progress-text").text_content()
     assert page.complaints == [] and all(url.startswith((server.address, "data:")) for url in page.asked)
+
+
+def test_the_later_of_two_windows_is_told_and_passes_nothing_over(server: AnnotationServer, folder: Path, browser):
+    first, second = (opened(browser, server) for _ in range(2))
+    for page, name in ((first, "bob"), (second, "carl")):
+        page.fill("#group", name)
+        page.keyboard.press("Tab")
+        expected(page, "#status").to_have_text(re.compile("saved$" if page is first else "not saved: .*elsewhere"))
+    assert [entry["group"] for entry in labels_in(folder)] == ["bob"]
+    second.keyboard.press("n")  # what is not saved keeps the page on its picture
+    expected(second, "#progress-text").to_have_text(re.compile("^picture 1 of 3"))
+    second.on("dialog", lambda dialog: dialog.accept())  # yes, leave what was not saved
+    second.reload()
+    second.locator(".point").nth(20).wait_for()
+    expected(second, "#group").to_have_value("bob")
+    for name in ("carl", "dora"):  # one after the other: each answer says what the next change is of
+        second.fill("#group", name)
+        second.keyboard.press("Tab")
+        wait_until_saved(second)
+        assert [entry["group"] for entry in labels_in(folder)] == [name]
 
 
 def test_all_of_it_works_by_keyboard(server: AnnotationServer, folder: Path, browser):

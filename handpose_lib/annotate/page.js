@@ -16,10 +16,10 @@ let saving = Promise.resolve(true);
 let unsaved = null; // sends the last change again; null where the server has confirmed it
 let letGo = null; // ends the drag that is going on; null where there is none
 
-async function ask(path, method = "GET", content = undefined) {
-  const options = { method };
+async function ask(path, method = "GET", content = undefined, version = undefined) {
+  const options = { method, headers: version ? { "If-Match": version } : {} };
   if (content !== undefined) {
-    options.headers = { "Content-Type": "application/json" };
+    options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(content);
   }
   let answer;
@@ -197,7 +197,7 @@ function sent(wanted, undone = false) {
   const send = async () => {
     say("saving …");
     try {
-      await ask(path, wanted ? "PUT" : "DELETE", label);
+      now.version = (await ask(path, wanted ? "PUT" : "DELETE", label, now.version)).version;
       now.saved = picture.done = wanted;
       if (unsaved === again) unsaved = null;
       if (now === hand) say(wanted ? "saved" : "no label is saved");

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from handpose_lib.annotate.store import LabelStore
+from handpose_lib.annotate.store import LabelChangedError, LabelStore
 from handpose_lib.keypoints import BONES, FINGER_COLOURS, FINGERS, KEYPOINT_NAMES, WRIST_COLOUR
 from handpose_lib.pictures import read_picture
 from handpose_lib.web.server import HOST, LocalServer
@@ -78,13 +78,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._put)
 
     def do_DELETE(self) -> None:
-        self._answer(lambda path: self._json({"done": self.server.store.remove(self._number(path, "hand"))}))
+        self._answer(lambda path: self._json(self.server.store.remove(self._number(path, "hand"), self._seen())))
 
     def _answer(self, method: Any) -> None:
         try:
             method(self._own_path())
         except _Refused as error:
             self._say(error.status, str(error))
+        except LabelChangedError as error:
+            self._say(HTTPStatus.PRECONDITION_FAILED, str(error))
         except (ValueError, RecursionError) as error:
             self._say(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except ConnectionError:
@@ -135,7 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a label is JSON")
         label = json.loads(self.rfile.read(int(length)))
-        self._json({"done": self.server.store.save(number, label)})
+        self._json(self.server.store.save(number, label, self._seen()))
+
+    def _seen(self) -> str | None:
+        """The version of the label that the page shows and wants to change."""
+        return self.headers.get("If-Match")
 
     def _number(self, path: str, kind: str) -> int:
         """Which picture a path such as `hand/12` means: pictures are asked for by number, never by name."""

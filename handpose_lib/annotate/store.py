@@ -1,6 +1,7 @@
 """The pictures of a folder and their labels: proposed by a network, saved one by one in `keypoints.json`."""
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -21,6 +22,10 @@ MOST_PICTURES = 10_000
 LONGEST_GROUP = 100  # letters
 FARTHEST = 1.0  # of the picture's side: a keypoint may lie so far off it
 VISIBLE = 2  # COCO's number for it
+
+
+class LabelChangedError(ValueError):
+    """A label is no longer what whoever wants to change it has seen."""
 
 
 class LabelStore:
@@ -77,9 +82,12 @@ class LabelStore:
     def _writing_alone(self) -> Iterator[None]:
         """One writer at a time, in this process and in others, who begins with what the one before has written."""
         with self._writing, lock_for(self.path, patience=10.0):
-            if _state(self.path) != self._seen:
-                self._read_again()
+            self._read_if_changed()
             yield
+
+    def _read_if_changed(self) -> None:
+        if _state(self.path) != self._seen:
+            self._read_again()
 
     def overview(self) -> dict[str, Any]:
         """What the page shows of all pictures: names, and which are labelled."""
@@ -88,15 +96,18 @@ class LabelStore:
         return {"folder": self.folder.name or str(self.folder.resolve()), "pictures": pictures}
 
     def hand(self, number: int) -> dict[str, Any]:
-        """A picture's label where it is saved, else the network's proposal, and the size (W, H) in px.
+        """A picture's label where it is saved, else the network's proposal, the size (W, H) in px, and `version`.
 
         Raises:
             ValueError: the picture can't be read.
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
-        entry = self._saved(number)
+        with self._writing:
+            self._read_if_changed()
+            entry = self._saved(number)
         answer: dict[str, Any] = {"name": self.names[number], "size": [width, height], "saved": entry is not None}
+        answer["version"] = _version(entry)
         keypoints, confidence = self._proposal(number)
         answer |= {"proposed": keypoints, "confidence": confidence}
         if entry is None:
@@ -137,8 +148,8 @@ class LabelStore:
                 )
             return self._proposals[number]
 
-    def save(self, number: int, label: Any) -> int:
-        """Writes a picture's label, at once and whole; returns how many pictures are labelled.
+    def save(self, number: int, label: Any, version: str | None = None) -> dict[str, Any]:
+        """Writes a picture's label, at once and whole; returns `done`, how many have one, and the label's `version`.
 
         What the page does not edit stays in the entry as it stands: other keys, and the points that did not move. With
         `undone`, a removal is taken back: so they stay in the entry that was removed.
@@ -146,8 +157,10 @@ class LabelStore:
         Args:
             number: of the picture.
             label: `{"keypoints": 21 of [x, y] or null, "side": "left", "right" or "", "group": str}`, and `"undone"`.
+            version: of the label that was seen; None: whatever is there now is replaced.
 
         Raises:
+            LabelChangedError: somebody else has changed it since.
             ValueError: the label is not like that.
             OSError: the file can't be written.
         """
@@ -160,10 +173,12 @@ class LabelStore:
             old = self._saved(number) if removed is None else None
             before = removed or old
             entry = {"file": self.names[number], **checked} if before is None else self._merged(before, checked)
+            if entry != old:  # as it is where the page never heard that it was saved
+                self._check_version(number, version)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
             self._removed.pop(number, None)  # what is changed after a removal is a label of its own
-        return self._count()
+            return {"done": self._count(), "version": _version(entry)}
 
     def _merged(self, old: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
         """An entry with what a label changes in it; all else as it stands."""
@@ -179,15 +194,23 @@ class LabelStore:
             new |= {"group": group} if group else {}
         return {key: value for key, value in old.items() if key not in gone} | new
 
-    def remove(self, number: int) -> int:
-        """Takes a picture's label away; returns how many pictures are labelled."""
+    def remove(self, number: int, version: str | None = None) -> dict[str, Any]:
+        """Takes a picture's label away; see `save`."""
         self._check_number(number)
         with self._writing_alone():
             old = self._saved(number)
             if old is not None:
+                self._check_version(number, version)
                 self._write([each for each in self._entries if each is not old])
                 self._removed[number] = old
-        return self._count()
+            return {"done": self._count(), "version": _version(None)}
+
+    def _check_version(self, number: int, version: str | None) -> None:
+        if version not in (None, _version(self._saved(number))):
+            raise LabelChangedError(
+                f"the label of {self.names[number]} was changed elsewhere since it was shown here, in another window "
+                "or by another program: load the page again to see it"
+            )
 
     def _done(self) -> set[Path | None]:
         """The places of the pictures that have a label."""
@@ -218,6 +241,11 @@ def _state(path: Path) -> tuple[int, int, int] | None:
         stat = path.stat()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
     return None
+
+
+def _version(entry: dict[str, Any] | None) -> str:
+    """What tells a label from earlier and later ones of the same picture."""
+    return "none" if entry is None else hashlib.sha256(json.dumps(entry).encode()).hexdigest()[:16]
 
 
 def _shown(keypoints: np.ndarray) -> list[list[float] | None]:
