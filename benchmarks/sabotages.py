@@ -302,7 +302,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "squares of another size go to ONNX Runtime", "onnx_look",
-        "squares.shape == (1, self.size, self.size, 3)", "len(squares) == 1",
+        "squares.shape == (1, self.framing.image_size, self.framing.image_size, 3)", "len(squares) == 1",
         "test_onnx_look.py::test_squares_of_another_size_go_through_pytorch",
     ),
     Sabotage(
@@ -322,13 +322,13 @@ SABOTAGES = (
     ),
     Sabotage(
         "the predictor forgets the bones of its network", "decoding",
-        'getattr(model, "bones", ()) if alike else ()', "()",
+        'bones = getattr(model, "bones", ())', "bones = ()",
         "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
     ),
     Sabotage(
         "bones are asked of crops that are not upright", "decoding",
-        'getattr(model, "bones", ()) if alike else ()', 'getattr(model, "bones", ())',
-        "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
+        "framing.upright != own.upright or ", "",
+        "test_chains.py::test_bones_are_longer_in_closer_crops_and_say_nothing_in_other_ones",
     ),
     Sabotage(
         "a finger is led back along another finger's way", "chains",
@@ -362,8 +362,18 @@ SABOTAGES = (
     ),
     Sabotage(
         "bones are asked of crops of quite another kind", "decoding",
-        "framing.crop <= ALIKE * own.crop", "True",
+        " or own.crop > ALIKE * framing.crop", "",
         "test_chains.py::test_the_predictor_decodes_with_its_networks_bones",
+    ),
+    Sabotage(
+        "bones are no longer in closer crops", "decoding",
+        "framing.crop / own.crop", "1.0",
+        "test_chains.py::test_bones_are_longer_in_closer_crops_and_say_nothing_in_other_ones",
+    ),
+    Sabotage(
+        "heatmaps of a mirror image are not mirrored back", "onnx_look",
+        "both[len(squares) :].flip(-1)", "both[len(squares) :]",
+        "test_onnx_look.py::test_looks_and_searches_answer_as_pytorch_does",
     ),
     Sabotage(
         "8 bits are used where bytes are not multiplied", "onnx_look",
@@ -512,6 +522,11 @@ SABOTAGES = (
         "pages of other hosts may change labels", "annotate/server",
         "if origin is not None and", "if False and",
         "test_annotate.py::test_whoever_is_not_the_page_is_refused",
+    ),
+    Sabotage(
+        "a label that was changed in another window is passed over", "annotate/store",
+        "if version in (None, now) or", "if True or",
+        "test_annotate.py::test_a_label_that_was_changed_elsewhere_is_not_passed_over",
     ),
 )  # fmt: skip
 

@@ -3,10 +3,10 @@
     python benchmarks/tracking.py --seeds 0 1 --json figures/tracking.json
 
 Per film: the error of the tracker, which looks once per frame and at no mirror image, as it comes (in 8 bits on
-processors that multiply bytes) and in 32 bits, and of a predictor that searches every frame anew, with the mirror
-image and without; the CPU time of a tracked frame on one thread, which rises where other programs run too (`load`);
-jitter and lag of what the tracker says, without and with the One-Euro filter. The films' hands are none of those that
-the bundled weights were trained on.
+processors that multiply bytes), in 32 bits, and in the page's small squares (in 32 bits too); that of a predictor that
+searches every frame anew, with the mirror image and without; the CPU time of a tracked frame on one thread, which rises
+where other programs run too (`load`); jitter and lag of what the tracker says, without and with the One-Euro filter.
+The films' hands are none of those that the bundled weights were trained on.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro, jitter, lag
 from handpose_lib.synthhand.clip import ClipFrame, render_clip
 from handpose_lib.track import HandTracker, hand_length
+from handpose_lib.web.build import small_squares
 
 SIZE = 320  # px, side of the films' frames
 
@@ -66,6 +67,8 @@ def film_row(predictor: HandPosePredictor, frames: list[ClipFrame]) -> dict[str,
         exact = HandPosePredictor.from_pretrained(engine="onnxruntime")
         figures = figures_of(*tracked(exact, frames), truth, times)
         row |= {f"{name}_32_bits": figures[name] for name in ("error_px", "cpu_ms_per_tracked_frame")}
+    small = HandPosePredictor.from_pretrained(followed=small_squares(predictor))
+    row["error_small_squares_px"] = figures_of(*tracked(small, frames), truth, times)["error_px"]
     for name, mirrored in {"error_afresh_px": predictor.mirrored, "error_afresh_unmirrored_px": False}.items():
         searching = HandPosePredictor.from_pretrained(mirrored=mirrored)
         afresh = torch.stack([searching.search(frame.image)[0] for frame in frames])

@@ -78,6 +78,19 @@ def fit_bones(keypoints: Tensor, side: float) -> Bones:
     return tuple(tuple(bone) for bone in found.tolist())
 
 
+def in_closer_crops(bones: Bones, closer: float) -> Bones:
+    """Bones as they are in crops in which hands are larger, as shares of the side, at most 1.
+
+    Args:
+        bones: what `fit_bones` found, or none.
+        closer: how many times as large hands are, 1 or more.
+    """
+    if isinstance(bones, list | tuple) and not bones:
+        return bones
+    check_bones(bones)
+    return tuple(tuple(max(-1.0, min(closer * share, 1.0)) for share in bone) for bone in bones)
+
+
 def chained_peaks(heatmaps: Tensor, bones: Bones) -> Tensor:
     """One peak per heatmap, such that the bones between them are likely: its pixel (B, 21, 2), integers, x and y.
 

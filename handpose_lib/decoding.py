@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from handpose_lib.chains import Bones, chained_peaks
+from handpose_lib.chains import Bones, chained_peaks, in_closer_crops
 from handpose_lib.framing import Framing, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
 
-ALIKE = 1.25  # times as close a crop may be as those whose bones are known: they count as little more than an order
+ALIKE = 1.25  # in crops up to so many times as close, bones count as equally long: they say little more than an order
 
 
 def check_keypoints(model: nn.Module) -> None:
@@ -40,13 +40,16 @@ def decoding_of(model: nn.Module, framing: Framing | None = None) -> dict[str, A
 
     Args:
         model: its `heatmap_sigma` and `bones`, where it has them.
-        framing: of the crops; None: the network's own. In crops of quite another kind, bones are not alike.
+        framing: of the crops; None: the network's own. In closer crops, bones are as much longer. In much wider ones,
+            or such as are not turned as its own are, they say nothing.
     """
     own = getattr(model, "framing", framing)
-    alike = framing is None or (
-        framing.upright == own.upright and own.crop <= ALIKE * framing.crop and framing.crop <= ALIKE * own.crop
-    )
-    return {"sigma": sigma_of(model), "bones": getattr(model, "bones", ()) if alike else ()}
+    bones = getattr(model, "bones", ())
+    if framing is not None and (framing.upright != own.upright or own.crop > ALIKE * framing.crop):
+        bones = ()
+    elif framing is not None and own.crop and framing.crop > ALIKE * own.crop:
+        bones = in_closer_crops(bones, framing.crop / own.crop)
+    return {"sigma": sigma_of(model), "bones": bones}
 
 
 def points_on_input(

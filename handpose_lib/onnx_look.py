@@ -34,8 +34,10 @@ from handpose_lib.weights import NETWORKS
 
 ENGINES = ("onnxruntime", "pytorch")
 WEIGHTS = "model."  # what comes before a weight's name in a graph
+POINTS = ("keypoints", "confidence")  # what a graph says besides its heatmaps
 DECODER = ".decode.onnx"  # how the name of the file beside a graph ends that only decodes
 BYTES = ".weight_quantized"  # what comes after that of a convolution in one in 8 bits
+NONE = (0, None, None)  # no sessions: for how many threads they are, what looks and what decodes
 FORMAT = 1  # of the graphs; another when `normalize`, a network's `forward`, `chained_peaks` or `local_peak` changes
 
 
@@ -100,7 +102,9 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
     except Exception as error:  # of an installation that is damaged or too old, or of a graph that is
         why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
         if engine is not None:
-            raise ValueError(f"{why}: install onnxruntime 1.20 or later, or restore the file") from error
+            raise ValueError(
+                f"{why}: install onnxruntime 1.20 or later, or restore the files in {graph.parent}"
+            ) from error
         warnings.warn(f"{why}: PyTorch does. To leave this out, say engine='pytorch'", stacklevel=3)
         return None
 
@@ -145,9 +149,6 @@ def multiplies_bytes() -> bool:
     return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
 
 
-NONE = (0, None, None)  # no sessions: for how many threads they are, what looks and what decodes
-
-
 class OnnxLook:
     """Keypoints or heatmaps of squares, as `HandPosePredictor.look` computes them, by ONNX Runtime.
 
@@ -168,7 +169,7 @@ class OnnxLook:
         return self.__dict__ | {"_sessions": NONE}  # they belong to this process
 
     def takes(self, squares: np.ndarray) -> bool:
-        """Whether it is asked for these squares (B, S, S, 3): one, since PyTorch is no slower with several."""
+        """Whether it is asked for these squares (B, S, S, 3): one, since PyTorch is no slower with more than a few."""
         return squares.shape == (1, self.framing.image_size, self.framing.image_size, 3)
 
     def __call__(self, squares: np.ndarray, mirrored: bool = False) -> tuple[Tensor, Tensor]:
@@ -180,11 +181,11 @@ class OnnxLook:
         """
         looks, decodes = self._started(torch.get_num_threads())
         if not mirrored:
-            return _run(looks, ("keypoints", "confidence"), images=squares)
+            return _run(looks, POINTS, images=squares)
         heatmaps = self.heatmaps(squares, mirrored)
         if decodes is None:
             return points_on_input(heatmaps, self.framing, **self.decoding)
-        return _run(decodes, ("keypoints", "confidence"), heatmaps=heatmaps.numpy())
+        return _run(decodes, POINTS, heatmaps=heatmaps.numpy())
 
     def heatmaps(self, squares: np.ndarray, mirrored: bool = False) -> Tensor:
         """Squares (B, S, S, 3) uint8, RGB -> heatmaps (B, 21, H, W), or their mean with those of the mirror images."""

@@ -200,13 +200,50 @@ def test_a_label_that_was_changed_elsewhere_is_not_passed_over(folder: Path):
     assert shown["version"] == first != seen and shown["group"] == "bob"
     second = mine.save(0, LABEL | {"group": "carl"}, first)
     assert second["version"] not in (first, seen)
-    assert mine.save(0, LABEL | {"group": "carl"}, first) == second, "of which the page never heard"
     with pytest.raises(LabelChangedError, match=change):
         theirs.remove(0, first)
     assert theirs.remove(0, second["version"]) == {"done": 0, "version": seen}
     with pytest.raises(LabelChangedError, match=change):
         mine.save(0, LABEL, second["version"])
     assert labels_in(folder) == [] and mine.remove(0, "whatever there was")["done"] == 0
+
+
+def test_a_window_whose_answers_are_lost_may_go_on(folder: Path):
+    store = LabelStore(folder, dot_predictor())
+    seen = store.hand(0)["version"]
+    store.save(0, LABEL, seen, "mine")
+    store.save(0, LABEL | {"group": "carl"}, seen, "mine")
+    with pytest.raises(LabelChangedError):
+        store.save(0, LABEL, seen, "theirs")
+    removed = store.remove(0, seen, "mine")["version"]
+    assert store.save(0, LABEL | {"undone": True}, "long ago", "mine")["done"] == 1
+    LabelStore(folder, dot_predictor()).save(0, LABEL | {"group": "dora"})
+    with pytest.raises(LabelChangedError):
+        store.save(0, LABEL, removed, "mine")
+    assert labels_in(folder)[0]["group"] == "dora"
+
+
+def test_an_undo_after_somebody_else_has_labelled_the_picture_makes_no_second_entry(folder: Path):
+    store = LabelStore(folder, dot_predictor())
+    store.save(0, LABEL)
+    store.remove(0)
+    LabelStore(folder, dot_predictor()).save(0, LABEL | {"group": "dora"})
+    assert store.save(0, LABEL | {"undone": True})["done"] == 1
+    assert [entry["file"] for entry in labels_in(folder)] == ["0.png"]
+
+
+def test_a_change_of_another_version_than_the_one_that_is_there_is_a_failed_precondition(server: AnnotationServer):
+    first = json.loads(put(server, 0, LABEL, If_Match="none", Window="mine")[2])["version"]
+    for window, status in (("theirs", 412), ("mine", 200)):
+        assert put(server, 0, LABEL, If_Match="none", Window=window)[0] == status
+        assert asked(server, "hand/0", "DELETE", If_Match="other", Window=window)[0] == status
+    assert put(server, 0, LABEL, If_Match=first)[0] == 412
+
+
+def test_what_another_process_has_labelled_is_seen_on_the_overview(folder: Path):
+    store = LabelStore(folder, dot_predictor())
+    LabelStore(folder, dot_predictor()).save(1, LABEL)
+    assert [picture["done"] for picture in store.overview()["pictures"]] == [False, True, False]
 
 
 def test_a_picture_has_a_proposal_until_its_label_is_saved(server: AnnotationServer, folder: Path):
@@ -456,7 +493,9 @@ def test_the_later_of_two_windows_is_told_and_passes_nothing_over(server: Annota
     for page, name in ((first, "bob"), (second, "carl")):
         page.fill("#group", name)
         page.keyboard.press("Tab")
-        expected(page, "#status").to_have_text(re.compile("saved$" if page is first else "not saved: .*elsewhere"))
+        expected(page, "#status").to_have_text(
+            re.compile("saved$" if page is first else "not saved: .*elsewhere .*is lost$")
+        )
     assert [entry["group"] for entry in labels_in(folder)] == ["bob"]
     second.keyboard.press("n")  # what is not saved keeps the page on its picture
     expected(second, "#progress-text").to_have_text(re.compile("^picture 1 of 3"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from handpose_lib import chains
 from handpose_lib.augment import NO_AUGMENTATION
 from handpose_lib.chains import chained_peaks, fit_bones
+from handpose_lib.decoding import decoding_of
 from handpose_lib.framing import Framing, warp_keypoints
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.heatmaps import decode_heatmaps, local_peak, render_heatmaps
@@ -24,6 +25,7 @@ from handpose_lib.settings import TrainSettings
 from handpose_lib.stacked import StackedUNet
 from handpose_lib.synthhand import sample_root
 from handpose_lib.train import Trainer
+from handpose_lib.unet import UNet2DHandPose
 from handpose_lib.weights import load_model, save_model
 
 UPRIGHT = Framing(64, crop=0.55, upright=True)
@@ -164,6 +166,22 @@ def test_bones_as_lists_arrays_of_maps_and_half_precision_give_the_same_peaks():
     pixels = straight_hand().round().long()
     for maps in (heatmaps, heatmaps.numpy(), heatmaps.half(), heatmaps.double()):
         assert torch.equal(chained_peaks(maps, [list(bone) for bone in STRAIGHT]), pixels)
+
+
+def test_bones_are_longer_in_closer_crops_and_say_nothing_in_other_ones():
+    model = UNet2DHandPose(4, 2, framing=Framing(64, 0.4, upright=True))
+    model.bones = STRAIGHT
+
+    def bones_for(crop: float, upright: bool = True, size: int = 64):
+        return decoding_of(model, Framing(size, crop, upright))["bones"]
+
+    assert bones_for(0.4) == bones_for(0.5) == bones_for(0.35) == decoding_of(model)["bones"] == STRAIGHT
+    assert np.allclose(bones_for(0.8), 2 * np.array(STRAIGHT)) and bones_for(0.8, size=48) == bones_for(0.8)
+    assert bones_for(0.2) == bones_for(0.4, upright=False) == ()
+    model.bones = ((-0.9, 0.7, 0.2), *STRAIGHT[1:])
+    assert bones_for(0.8)[0] == (-1, 1, 0.4)  # no bone is longer than the side
+    model.bones = ()
+    assert bones_for(0.8) == ()
 
 
 def test_crops_that_are_not_turned_upright_are_decoded_without_bones():

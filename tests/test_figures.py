@@ -187,3 +187,17 @@ def test_the_readme_quotes_the_bench_beside_mediapipe_as_it_was_measured():
         f"{rows['k']['ratio']:.2f} times as long as MediaPipe 0.10.21"
     ) in text
     assert f"{rows['l']['ratio']:.2f} times as long as without choosing peaks" in text
+
+
+def test_what_small_squares_and_8_bits_cost_is_quoted_as_it_was_measured():
+    error = json.loads((ROOT / "figures" / "tracking.json").read_text())["mean"]
+    page = json.loads((ROOT / "figures" / "page.json").read_text())
+    files = README, ROOT / "data" / "weights" / "README.md"
+    readme, card = (" ".join(file.read_text(encoding="utf-8").split()) for file in files)
+    share = page["fastest"]["cpu_ms_per_frame"] / page["fast"]["cpu_ms_per_frame"]
+    assert (
+        f"frames of a camera take {share:.2f} times as long there (`figures/page.json`), and hands on four rendered "
+        f"films are found with a mean error of {error['error_small_squares_px']:.1f} px instead of "
+        f"{error['error_px_32_bits']:.1f}"
+    ) in readme
+    assert f"films is {error['error_px']:.2f} px instead of {error['error_px_32_bits']:.2f} (" in card

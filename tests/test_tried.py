@@ -73,6 +73,11 @@ def test_a_sabotage_can_still_be_applied_and_was_noticed(sabotage):
     assert row["outcome"] == "noticed" and row["test"] == sabotage.test
 
 
+def test_the_table_counts_the_sabotages():
+    count = len(sabotages.SABOTAGES)
+    assert f"| {count} | `benchmarks/sabotages.py` | {count} noticed by a named test |" in PAGE
+
+
 def test_faults_are_drawn_the_same_way_each_time_and_none_is_in_a_type_hint():
     pytest.importorskip("cosmic_ray", reason="the extra `mutants` is not installed")
     source = "def half(x: int | None) -> float | None:\n    return x / 2 if x is not None and x > 0 else None\n"

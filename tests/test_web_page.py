@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from handpose_lib.bench import processor_name
+from handpose_lib.decoding import decoding_of
 from handpose_lib.export import example_squares
 from handpose_lib.framing import Framing, crop_matrices, cut
 from handpose_lib.freihand import FreiHAND
@@ -328,10 +329,13 @@ def test_a_hand_is_followed_to_the_same_places_as_in_python(visit: Visit):
             np.testing.assert_allclose(points, around, atol=1e-2)
 
 
+@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("upright", [True, False])
-def test_a_look_that_follows_a_hand_is_as_close_as_in_python(visit: Visit, upright: bool):
-    framing = Framing(image_size=32, crop=0.4, upright=upright)
-    predictor = HandPosePredictor(UNet2DHandPose(width=4, depth=2, framing=framing))
+def test_a_look_that_follows_a_hand_is_as_close_as_in_python(visit: Visit, upright: bool, small: bool):
+    framing = Framing(image_size=128, crop=0.4, upright=upright)
+    model = UNet2DHandPose(width=4, depth=2, framing=framing)
+    squares = build.small_squares(HandPosePredictor(model)) if small else None
+    predictor = HandPosePredictor(model, followed=squares)
     hand = np.random.default_rng(5).uniform(10, 90, (21, 2)).astype(np.float32)
     script = """
       const { Predictor } = await import("./predictor.js");
@@ -340,12 +344,12 @@ def test_a_look_that_follows_a_hand_is_as_close_as_in_python(visit: Visit, uprig
       return await predictor.follow(null, values.hand);
     """
     facts = {
-        "networks": {"landmark": framing.to_json()},
+        "networks": {"landmark": framing.to_json()} | ({"follower": squares.to_json()} if small else {}),
         "search": build.search_facts(predictor),
         "tracking": build.tracking_facts(predictor),
     }
     *how, view = run_module(visit, script, {"facts": facts, "hand": hand.tolist()})
-    assert how == ["landmark", False]
+    assert how == ["follower" if small else "landmark", False]
     wanted = predictor.followed.around(torch.from_numpy(hand)[None])[0]
     np.testing.assert_allclose(np.reshape(view, (2, 3)), wanted, rtol=1e-3, atol=1e-3)
 
@@ -406,13 +410,17 @@ def test_a_picture_is_searched_as_in_python(visit: Visit, passes: int, sure: lis
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("precision", "largest", "median"), [("exact", 0.1, 0.01), ("fast", np.inf, 0.5)])
-def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, precision, largest, median):
+@pytest.mark.parametrize(
+    ("role", "precision", "largest", "median"),
+    [("landmark", "exact", 0.1, 0.01), ("landmark", "fast", np.inf, 0.5), ("follower", "fast", np.inf, 0.5)],
+)
+def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, role, precision, largest, median):
     facts = json.loads(visit.page.evaluate("fetch('models/facts.json').then((answer) => answer.text())"))
-    if precision not in facts["networks"]["landmark"]:
+    if precision not in facts["networks"].get(role, {}):
         pytest.skip("this page was put together without a network in 8 bits; make web adds it")
     predictor = HandPosePredictor.from_pretrained(mirrored=False)
-    squares, _ = example_squares(predictor.framing, 20, "test")
+    framing = build.small_squares(predictor) if role == "follower" else predictor.framing
+    squares, _ = example_squares(framing, 20, "test")
     script = """
       const { Network } = await import("./runtime.js");
       const network = await Network.load(values.network, values.exact);
@@ -425,9 +433,10 @@ def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, prec
       return answers;
     """
     encoded = [base64.b64encode(square.tobytes()).decode() for square in squares]
-    network = facts["networks"]["landmark"]
+    network = facts["networks"][role]
     answers = run_module(visit, script, {"network": network, "exact": precision == "exact", "squares": encoded})
-    keypoints, confidence = predictor.look(list(squares), torch.eye(2, 3).expand(len(squares), 2, 3))
+    views = torch.eye(2, 3).expand(len(squares), 2, 3)
+    keypoints, confidence = predictor.look(list(squares), views, framing=framing)
     off = np.linalg.norm([a["keypoints"] for a in answers] - keypoints.numpy(), axis=-1)  # (20, 21) px of the square
     assert off.max() < largest and np.median(off) < median, (off.max(), np.median(off))
     if precision == "exact":
@@ -470,6 +479,24 @@ def ties(heatmaps: torch.Tensor) -> torch.Tensor:
     right, down = x - (index % width)[..., None, None], y - (index // width)[..., None, None]
     away = right.square() + down.square() > 4
     return torch.where(away, heatmaps, 0).amax((-2, -1)) > 0.995 * peak
+
+
+def test_nothing_is_cut_off_on_small_screens(visit: Visit, pictures: list[Path]):
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.set_input_files("#picture-file", pictures[0])
+    visit.answers(1)
+    size = visit.page.viewport_size
+    for width in (320, 390, 1000, size["width"]):
+        visit.page.set_viewport_size({"width": width, "height": size["height"]})
+        visit.page.wait_for_timeout(100)
+        assert farthest_right(visit.page) <= width - 10
+    visit.page.set_viewport_size(size)
+
+
+def farthest_right(page: playwright.Page) -> float:
+    """Where the page's content ends, px of the screen."""
+    script = "Math.max(...[...document.querySelectorAll('main *')].map((each) => each.getBoundingClientRect().right))"
+    return page.evaluate(script)
 
 
 def test_every_keypoint_has_its_confidence_on_the_page(visit: Visit, pictures: list[Path]):
@@ -601,12 +628,18 @@ def test_a_video_that_breaks_after_its_start_gets_a_message(visit: Visit, video:
     assert "bad" in visit.page.get_attribute("#message", "class") and not visit.page.is_visible("#player")
 
 
-def test_a_camera_is_followed(visit: Visit, film):
+@pytest.mark.parametrize("precision", ["exact", "fastest"])
+def test_a_camera_is_followed(visit: Visit, film, precision: str):
     """Three hands, one after the other, as Python's tracker follows them through the frames that the page saw."""
     _, frames, truth = film
+    predictor = HandPosePredictor.from_pretrained(engine="pytorch")
+    if precision == "fastest":
+        if not visit.page.locator("#precision option[value=fastest]:enabled").count():
+            pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+        predictor.followed = build.small_squares(predictor)
     if visit.page.get_attribute("#smooth", "aria-pressed") == "true":
         visit.page.click("#smooth")
-    visit.choose("exact")
+    visit.choose(precision)
     visit.page.evaluate("window.answers.length = 0")
     visit.page.click("#camera")
     visit.until(f"new Set(window.answers.map((each) => each.number >> {STEPS.bit_length() - 1})).size === {len(HANDS)}")
@@ -619,7 +652,7 @@ def test_a_camera_is_followed(visit: Visit, film):
     numbers = [a["number"] for a in answers]
     assert len(set(numbers)) > 10 and max(numbers) < len(frames)
     seen = [(frames[answer["number"]], answer["seconds"]) for answer in answers]
-    followed = list(HandPosePredictor.from_pretrained(engine="pytorch").track(seen))
+    followed = list(predictor.track(seen))
     pairs = list(zip(answers, followed, strict=True))
     assert np.mean([answer["found"] == (hand.keypoints is not None) for answer, hand in pairs]) >= 0.95
     assert np.mean([a["searched"] for a in answers]) < 0.3
@@ -645,8 +678,8 @@ def test_what_a_tracked_frame_costs(visit: Visit):
     """No bounds, because other programs run too: CPU of the page's process per frame, and frames per second."""
     if visit.page.get_attribute("#smooth", "aria-pressed") == "false":
         visit.page.click("#smooth")
-    rows = {"exact": [], "fast": []}
-    for precision in ["exact", "fast"] * 3:
+    rows = {"exact": [], "fast": [], "fastest": []}
+    for precision in [*rows] * 3:
         visit.choose(precision)
         visit.page.evaluate("window.answers.length = 0")
         visit.page.click("#camera")
@@ -825,7 +858,10 @@ def test_a_phone_shows_all_of_the_page_in_light_and_dark(browser, scheme: str):
     assert "make web" in visit.message("could not be started")
     visit.drop(f"Screenshot_{90 * 'x'}.jpg", "image/jpeg", "junk")
     visit.message("can't be read as a picture")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for width in (390, 320, 1000, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert farthest_right(page) <= width - 10, "a margin is left"
     visit.context.close()
     server.shutdown()
 
@@ -850,3 +886,37 @@ def test_an_isolated_page_uses_threads_and_answers_the_same(browser, visit: Visi
 
 def test_the_page_is_of_the_bundled_weights(folder: Path):
     assert json.loads((folder / place.FACTS).read_text())["weights"] == place.bundled_fingerprints()
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "expected"),
+    [(128, 0.55, (96, 0.8)), (128, 0.4, (96, 0.6)), (128, 0.9, (96, 0.9)), (64, 0.55, None), (96, 0.55, None)],
+)
+def test_small_squares_are_a_quarter_smaller_and_closer(size, crop, expected):
+    framing = Framing(size, crop, upright=True)
+    found = build.small_squares(HandPosePredictor(UNet2DHandPose(width=4, depth=2, framing=framing)))
+    if expected is None:
+        assert found is None
+    else:
+        assert found.upright and (found.image_size, found.crop) == pytest.approx(expected)
+
+
+def test_the_network_for_small_squares_is_the_same_one_with_longer_bones(tmp_path: Path, monkeypatch, capsys):
+    predictor = HandPosePredictor.from_pretrained(engine="pytorch")
+    small, written = build.small_squares(predictor), []
+    monkeypatch.setattr(build, "export_onnx", lambda model, file, **options: written.append((model, file, options)))
+    facts = build._write_follower(tmp_path, predictor, small)
+    assert facts == {"follower": {"fast": "follower.int8.onnx", **small.to_json()}}
+    ((model, file, options),) = written
+    assert file == tmp_path / "follower.int8.onnx" and options == {"method": "local_peak", "eight_bit": True}
+    assert model.framing == small and predictor.model.framing == predictor.framing
+    assert decoding_of(model) == decoding_of(predictor.model, small) != decoding_of(predictor.model)
+    square = torch.rand(1, 3, 96, 96)
+    assert torch.equal(model.eval()(square), predictor.model.eval()(square))
+
+    def refuse(*given, **options):
+        raise ValueError("in 8 bits the score falls")
+
+    monkeypatch.setattr(build, "export_onnx", refuse)
+    assert build._write_follower(tmp_path, predictor, small) == {}
+    assert "the page follows hands in no smaller squares: in 8 bits the score falls" in capsys.readouterr().out

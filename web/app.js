@@ -57,7 +57,7 @@ function settle(data) {
   waiting = null;
 }
 
-/** Other networks could not be loaded: those that were there before are used, "fast", "exact" or none. */
+/** Other networks could not be loaded: those that were there before are used: the precision that they have, or null. */
 function keep({ id, message, kept }) {
   if (id !== loads) return; // others were asked for since
   failure = message;
@@ -75,7 +75,7 @@ worker.onerror = ({ message }) => {
 function load() {
   const threads = Number(new URLSearchParams(location.search).get("threads")) || 0;
   loads += 1;
-  worker.postMessage({ type: "load", id: loads, exact: $("precision").value === "exact", threads });
+  worker.postMessage({ type: "load", id: loads, precision: $("precision").value, threads });
 }
 
 function ready(data) {
@@ -86,6 +86,7 @@ function ready(data) {
     ? `${data.threads} threads of the processor.`
     : `One thread of the processor.${crossOriginIsolated ? "" : " Served by handpose web, the page may use several."}`;
   $("precision").querySelector("[value=fast]").disabled = !facts.networks.landmark.fast;
+  $("precision").querySelector("[value=fastest]").disabled = !facts.networks.follower;
   if (data.id !== loads) return; // others were asked for since
   $("precision").value = document.body.dataset.ready = data.precision;
   const said = $("message").textContent;

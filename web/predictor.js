@@ -46,7 +46,9 @@ export class Predictor {
 
   /** One look around where the hand was a moment ago, closer than the others. */
   async follow(picture, keypoints) {
-    return this.look("landmark", picture, this.around(keypoints, this.facts.tracking.crop));
+    const { networks: { follower }, tracking } = this.facts;
+    if (this.networks.follower) return this.look("follower", picture, this.around(keypoints, follower.crop, "follower"));
+    return this.look("landmark", picture, this.around(keypoints, tracking.crop));
   }
 
   /** The whole picture, turned as `turns` says what points up; the turn that looks surest stands. */
@@ -66,9 +68,9 @@ export class Predictor {
     return this.look(role, picture, cropMap(corners, 1, this.facts.networks[role].image_size, up), mirrored);
   }
 
-  /** The map to a square around keypoints, which the hand fills to `share`. */
-  around(keypoints, share = this.facts.networks.landmark.crop) {
-    const { image_size: size, upright } = this.facts.networks.landmark;
+  /** The map to a network's square around keypoints, which the hand fills to `share`. */
+  around(keypoints, share = this.facts.networks.landmark.crop, role = "landmark") {
+    const { image_size: size, upright } = this.facts.networks[role];
     return cropMap(keypoints, share, size, upright ? handDirection(keypoints) : [0, -1], this.facts.search.smallest_box);
   }
 

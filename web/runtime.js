@@ -25,6 +25,7 @@ async function createSession(file) {
 
 /** A network, with a decoder for means of heatmaps where it has one. */
 export class Network {
+  /** @param exact whether it computes in 32 bits even where there is a file in 8. */
   static async load(facts, exact) {
     const network = new Network();
     network.size = facts.image_size;

@@ -1,6 +1,6 @@
 // Looks for hands off the page's own thread, so that the page stays responsive.
 //
-// In:  {type: "load", exact, threads}, {type: "picture", bitmap}, {type: "frame", bitmap, seconds}, {type: "reset"},
+// In:  {type: "load", precision, threads}, {type: "picture", bitmap}, {type: "frame", bitmap, seconds}, {type: "reset"},
 //      {type: "smooth", on}; those that are answered have an id
 // Out: {type: "ready", facts, precision, threads}, {type: "answer", bitmap, seen, milliseconds}, {type: "error", message},
 //      each with that id; an error has `kept`, the precision of the networks that stay, where others could not be loaded
@@ -15,19 +15,23 @@ const HIDDEN = "This browser hides what pictures hold from web pages (protection
 let facts;
 let predictor;
 let missing = "The network is not loaded: load the page again."; // why there is no predictor
-let precision = null; // "fast" or "exact", of the networks that are loaded
+let precision = null; // "exact", "fast" or "fastest", of the networks that are loaded
 let tracker;
 let smooth = true;
 let canvas;
 
 /** Loads the networks; where that fails, those that were there before stay. */
-async function load({ exact, threads, id }) {
+async function load({ precision: wanted, threads, id }) {
   const used = setThreads(threads);
   if (!pixelsCanBeRead()) throw new Error(HIDDEN);
   const found = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
   const networks = {};
+  const { landmark, follower } = found.networks;
+  const got = !landmark.fast ? "exact" : wanted === "fastest" && !follower ? "fast" : wanted;
   try {
-    for (const role of Object.keys(found.networks)) networks[role] = await Network.load(found.networks[role], exact);
+    for (const [role, each] of Object.entries(found.networks)) {
+      if (role !== "follower" || got === "fastest") networks[role] = await Network.load(each, got === "exact");
+    }
   } catch (error) {
     await release(networks);
     throw error;
@@ -35,7 +39,7 @@ async function load({ exact, threads, id }) {
   await release(predictor?.networks ?? {});
   facts = found;
   predictor = new Predictor(facts, networks);
-  precision = exact || !facts.networks.landmark.fast ? "exact" : "fast";
+  precision = got;
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
   self.postMessage({ type: "ready", id, facts, precision, threads: used });
 }

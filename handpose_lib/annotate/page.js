@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const ZOOMS = [1, 1.5, 2, 3, 4, 6];
+const WINDOW = crypto.randomUUID(); // where an answer is lost, the server knows whose the change was
 const UNSURE = 0.5; // points of a lower confidence are drawn pale until they are moved
 
 let state; // pictures, keypoints, bones, colours
@@ -17,7 +18,7 @@ let unsaved = null; // sends the last change again; null where the server has co
 let letGo = null; // ends the drag that is going on; null where there is none
 
 async function ask(path, method = "GET", content = undefined, version = undefined) {
-  const options = { method, headers: version ? { "If-Match": version } : {} };
+  const options = { method, headers: version ? { "If-Match": version, Window: WINDOW } : {} };
   if (content !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(content);
@@ -74,6 +75,7 @@ async function show(wanted) {
     await $("picture").decode().catch(() => {}); // no points on the picture before
     if (asked !== number) return;
     hand = { ...answer, wanted: answer.saved };
+    state.pictures[number].done = answer.saved;
   } catch (error) {
     if (asked === number) say(error.message, true);
     progress();

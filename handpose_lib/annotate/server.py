@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._put)
 
     def do_DELETE(self) -> None:
-        self._answer(lambda path: self._json(self.server.store.remove(self._number(path, "hand"), self._seen())))
+        self._answer(lambda path: self._json(self.server.store.remove(self._number(path, "hand"), *self._version())))
 
     def _answer(self, method: Any) -> None:
         try:
@@ -137,11 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a label is JSON")
         label = json.loads(self.rfile.read(int(length)))
-        self._json(self.server.store.save(number, label, self._seen()))
+        self._json(self.server.store.save(number, label, *self._version()))
 
-    def _seen(self) -> str | None:
-        """The version of the label that the page shows and wants to change."""
-        return self.headers.get("If-Match")
+    def _version(self) -> tuple[str | None, str | None]:
+        """The version of the label that a window shows and wants to change, and which window that is."""
+        return self.headers.get("If-Match"), self.headers.get("Window")
 
     def _number(self, path: str, kind: str) -> int:
         """Which picture a path such as `hand/12` means: pictures are asked for by number, never by name."""

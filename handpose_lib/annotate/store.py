@@ -58,6 +58,9 @@ class LabelStore:
         self._predictor = predictor
         self._proposals: dict[int, tuple[list, list]] = {}
         self._removed: dict[int, dict[str, Any]] = {}  # entries that were taken away, for who takes that back
+        self._written: dict[
+            int, tuple[str | None, str]
+        ] = {}  # by which window a label was changed last, to which version
         self._looking, self._writing = threading.Lock(), threading.Lock()
         self._read_again()
 
@@ -80,18 +83,16 @@ class LabelStore:
 
     @contextlib.contextmanager
     def _writing_alone(self) -> Iterator[None]:
-        """One writer at a time, in this process and in others, who begins with what the one before has written."""
+        """One at a time, in this process and in others, who begins with what the one before has written."""
         with self._writing, lock_for(self.path, patience=10.0):
-            self._read_if_changed()
+            if _state(self.path) != self._seen:
+                self._read_again()
             yield
-
-    def _read_if_changed(self) -> None:
-        if _state(self.path) != self._seen:
-            self._read_again()
 
     def overview(self) -> dict[str, Any]:
         """What the page shows of all pictures: names, and which are labelled."""
-        done = self._done()
+        with self._writing_alone():
+            done = self._done()
         pictures = [{"name": name, "done": place in done} for name, place in zip(self.names, self._places, strict=True)]
         return {"folder": self.folder.name or str(self.folder.resolve()), "pictures": pictures}
 
@@ -103,8 +104,7 @@ class LabelStore:
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
-        with self._writing:
-            self._read_if_changed()
+        with self._writing_alone():
             entry = self._saved(number)
         answer: dict[str, Any] = {"name": self.names[number], "size": [width, height], "saved": entry is not None}
         answer["version"] = _version(entry)
@@ -148,7 +148,7 @@ class LabelStore:
                 )
             return self._proposals[number]
 
-    def save(self, number: int, label: Any, version: str | None = None) -> dict[str, Any]:
+    def save(self, number: int, label: Any, version: str | None = None, window: str | None = None) -> dict[str, Any]:
         """Writes a picture's label, at once and whole; returns `done`, how many have one, and the label's `version`.
 
         What the page does not edit stays in the entry as it stands: other keys, and the points that did not move. With
@@ -157,7 +157,8 @@ class LabelStore:
         Args:
             number: of the picture.
             label: `{"keypoints": 21 of [x, y] or null, "side": "left", "right" or "", "group": str}`, and `"undone"`.
-            version: of the label that was seen; None: whatever is there now is replaced.
+            version: of the label that was seen; None: whatever is there now is changed.
+            window: who changes it. What a window itself has written it may change without having heard the version.
 
         Raises:
             LabelChangedError: somebody else has changed it since.
@@ -169,16 +170,14 @@ class LabelStore:
         checked = _checked(label, width, height)
         check_entry(self.path, {"file": self.names[number], **checked}, "the label")
         with self._writing_alone():
-            removed = self._removed.get(number) if label.get("undone") is True else None
-            old = self._saved(number) if removed is None else None
-            before = removed or old
+            self._check_version(number, version, window)
+            old = self._saved(number)
+            before = self._removed.get(number) if old is None and label.get("undone") is True else old
             entry = {"file": self.names[number], **checked} if before is None else self._merged(before, checked)
-            if entry != old:  # as it is where the page never heard that it was saved
-                self._check_version(number, version)
             entries = [entry if each is old else each for each in self._entries]
             self._write(entries if old is not None else [*entries, entry])
             self._removed.pop(number, None)  # what is changed after a removal is a label of its own
-            return {"done": self._count(), "version": _version(entry)}
+            return self._changed(number, window)
 
     def _merged(self, old: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
         """An entry with what a label changes in it; all else as it stands."""
@@ -194,23 +193,31 @@ class LabelStore:
             new |= {"group": group} if group else {}
         return {key: value for key, value in old.items() if key not in gone} | new
 
-    def remove(self, number: int, version: str | None = None) -> dict[str, Any]:
+    def remove(self, number: int, version: str | None = None, window: str | None = None) -> dict[str, Any]:
         """Takes a picture's label away; see `save`."""
         self._check_number(number)
         with self._writing_alone():
             old = self._saved(number)
             if old is not None:
-                self._check_version(number, version)
+                self._check_version(number, version, window)
                 self._write([each for each in self._entries if each is not old])
                 self._removed[number] = old
-            return {"done": self._count(), "version": _version(None)}
+            return self._changed(number, window)
 
-    def _check_version(self, number: int, version: str | None) -> None:
-        if version not in (None, _version(self._saved(number))):
-            raise LabelChangedError(
-                f"the label of {self.names[number]} was changed elsewhere since it was shown here, in another window "
-                "or by another program: load the page again to see it"
-            )
+    def _changed(self, number: int, window: str | None) -> dict[str, Any]:
+        """What is answered to a change."""
+        version = _version(self._saved(number))
+        self._written[number] = window, version
+        return {"done": self._count(), "version": version}
+
+    def _check_version(self, number: int, version: str | None, window: str | None) -> None:
+        now = _version(self._saved(number))
+        if version in (None, now) or (window and self._written.get(number) == (window, now)):
+            return
+        raise LabelChangedError(
+            f"the label of {self.names[number]} was changed elsewhere since it was shown here, in another window or by "
+            "another program: load the page again to see it; what you changed here since then is lost"
+        )
 
     def _done(self) -> set[Path | None]:
         """The places of the pictures that have a label."""

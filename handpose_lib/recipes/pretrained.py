@@ -165,7 +165,8 @@ def write_graphs(project: Path) -> None:
     network, finder = (load_model(project / "data" / "weights" / f"{n}.safetensors")[0] for n in ("handpose", "finder"))
     large = write_graph(network, folder)
     decoder = large.with_suffix(DECODER)
-    write_decoder(large, decoder)
+    with atomic_path(decoder) as temporary:
+        write_decoder(large, temporary)
     written = {large, decoder, write_graph(finder, folder), write_graph(network, folder, eight_bit=True)}
     for path in set(folder.glob("*.onnx")) - written:
         path.unlink()

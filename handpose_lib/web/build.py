@@ -6,13 +6,17 @@ the networks travels in `models/facts.json`, so that it runs any network whose f
 """
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 
+from handpose_lib.decoding import decoding_of
 from handpose_lib.export import Look, export_onnx, traced
+from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
 from handpose_lib.onnx_graph import write_decoder
@@ -25,6 +29,10 @@ from handpose_lib.track import LOST
 from handpose_lib.web.place import FACTS, FORMAT, bundled_fingerprints, copy_source, fingerprint
 from handpose_lib.web.runtime import write_runtime
 
+COARSEST = (
+    32  # px that a network's coarsest features may stand for, as the bundled one's do: a side is a multiple of it
+)
+CLOSEST = 0.8  # share of a small square that a hand fills; closer, a finger that moves fast is cut off
 EXAMPLES = (147, 67, 175)  # rows of the bundled sample, on which the bundled weights were not trained
 
 
@@ -64,7 +72,11 @@ def build_page(
 
 
 def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = True) -> None:
-    """Write the network in 16 and in 8 bits, its decoder, the finder, and `facts.json`: how the page is to use them."""
+    """Write the page's networks, and `facts.json`: how the page is to use them.
+
+    They are the network in 16 and in 8 bits, its decoder, the finder, and in 8 bits a network that follows hands in
+    smaller squares, for computers that are slow.
+    """
     path = weights or bundled_weights()
     predictor = HandPosePredictor.from_pretrained(path)
     if not predictor.framing.crop:
@@ -75,6 +87,8 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
     networks = {"landmark": _write_network(folder, "landmark", predictor, eight_bit)}
     networks["landmark"]["decoder"] = "landmark.decode.onnx"  # of the mean with the mirror image's heatmaps
     write_decoder(*(folder / networks["landmark"][name] for name in ("exact", "decoder")))
+    if "fast" in networks["landmark"] and (small := small_squares(predictor)) is not None:
+        networks |= _write_follower(folder, predictor, small)
     if predictor.finder is not None:  # small, and looks once: 8 bits would save hardly any time
         networks["finder"] = _write_network(folder, "finder", predictor.finder, eight_bit=False)
     facts = {
@@ -110,6 +124,31 @@ def search_facts(predictor: HandPosePredictor) -> dict[str, Any]:
 def tracking_facts(predictor: HandPosePredictor) -> dict[str, float]:
     """How a hand is followed, for `web/tracker.js` and `web/predictor.js`."""
     return {"threshold": LOST, "crop": predictor.followed.crop}
+
+
+def small_squares(predictor: HandPosePredictor) -> Framing | None:
+    """How hands are followed in squares of three quarters of the side, which they fill more, so that they lose few px.
+
+    None where the network may not be able to look at such squares.
+    """
+    own = predictor.framing
+    side = own.image_size * 3 // 4
+    if side % COARSEST:
+        return None
+    return replace(own, image_size=side, crop=max(own.crop, min(CLOSEST, 1.5 * own.crop)))
+
+
+def _write_follower(folder: Path, predictor: HandPosePredictor, framing: Framing) -> dict[str, dict[str, Any]]:
+    """The network in 8 bits for squares of another size, with its facts; nothing where 8 bits cost too much."""
+    model = deepcopy(predictor.model)
+    model.framing, model.bones = framing, decoding_of(predictor.model, framing)["bones"]
+    file = folder / "follower.int8.onnx"
+    try:
+        print(export_onnx(model, file, method=predictor.method, eight_bit=True), flush=True)
+    except ValueError as error:
+        print(f"the page follows hands in no smaller squares: {error}", flush=True)
+        return {}
+    return {"follower": {"fast": file.name} | framing.to_json()}
 
 
 def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
