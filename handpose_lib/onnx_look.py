@@ -102,9 +102,7 @@ def look_of(model: nn.Module, engine: str | None = None) -> "OnnxLook | None":
     except Exception as error:  # of an installation that is damaged or too old, or of a graph that is
         why = f"ONNX Runtime can't run {graph} ({' '.join(str(error).split())})"
         if engine is not None:
-            raise ValueError(
-                f"{why}: install onnxruntime 1.20 or later, or restore the files in {graph.parent}"
-            ) from error
+            raise ValueError(f"{why}: install onnxruntime 1.20 or later, or restore the files there") from error
         warnings.warn(f"{why}: PyTorch does. To leave this out, say engine='pytorch'", stacklevel=3)
         return None
 

@@ -544,6 +544,42 @@ def test_what_is_no_picture_gets_a_message(visit: Visit, name: str, kind: str, m
     assert "bad" in visit.page.get_attribute("#message", "class")
 
 
+def test_a_veil_is_there_while_files_are_dragged_over_the_page(visit: Visit):
+    script = """
+      const transfer = new DataTransfer();
+      if (values.files) transfer.items.add(new File(["x"], "x.png"));
+      else transfer.setData("text/plain", "x");
+      return ["dragenter", "dragenter", "dragleave", "dragleave"].map((name) => {
+        document.getElementById("stage").dispatchEvent(new DragEvent(name, { bubbles: true, dataTransfer: transfer }));
+        return !document.getElementById("drop").hidden;
+      });
+    """
+    assert run_module(visit, script, {"files": True}) == [True, True, True, False]
+    assert run_module(visit, script, {"files": False}) == [False] * 4
+
+
+def test_the_page_follows_the_system_until_a_theme_is_chosen(browser, address: str):
+    page = browser.new_page(color_scheme="dark")
+    page.goto(address)
+
+    def paper() -> int:
+        return max(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
+
+    found = [paper()]
+    page.emulate_media(color_scheme="light")
+    found.append(paper())
+    page.click("#theme")
+    found.append(paper())
+    page.emulate_media(color_scheme="dark")
+    page.click("#theme")
+    found.append(paper())
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    found.append(paper())
+    assert [value < 60 for value in found] == [True, False, True, False, False]
+    page.close()
+
+
 def test_a_large_picture_is_shrunk_and_its_memory_is_given_back(visit: Visit):
     script = """
       const { readPicture } = await import("./media.js");
@@ -613,6 +649,28 @@ def test_a_paused_video_shows_the_place_that_was_chosen(visit: Visit, video: Pat
             visit.page.wait_for_timeout(20)
         visit.until(f"window.answers.at(-1)?.number === {chosen[-1]}")
         assert visit.page.is_visible("#player") and visit.page.inner_text("#message") == ""
+
+
+def test_other_networks_look_at_a_paused_video_again(visit: Visit, video: Path):
+    if not visit.page.locator("#precision option[value=fastest]:enabled").count():
+        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+    visit.page.evaluate("window.answers.length = 0")
+    visit.page.set_input_files("#video-file", video)
+    visit.page.wait_for_selector("#player:visible")
+    visit.answers(1)
+    visit.page.evaluate("document.getElementById('player-video').pause()")
+    visit.page.wait_for_timeout(500)
+    for _ in range(2):
+        count = len(visit.page.evaluate("window.answers"))
+        for precision in ("fastest", "exact", "fast", "exact", "fastest"):  # as somebody runs through them by keyboard
+            visit.page.select_option("#precision", precision)
+        visit.page.wait_for_selector("body[data-ready=fastest]")
+        answers = visit.answers(count + 1)
+        assert answers[-1]["number"] == answers[count - 1]["number"]
+        shown = visit.page.locator("#fingers span").all_inner_texts()
+        assert len(shown) == len(KEYPOINT_NAMES) and "–" not in shown
+        visit.choose("exact")
+        visit.answers(count + 2)
 
 
 def test_a_video_that_breaks_after_its_start_gets_a_message(visit: Visit, video: Path):

@@ -7,12 +7,14 @@ import { limited, nextFrame, openCamera, readPicture, start } from "./media.js";
 
 const LONGEST_PICTURE = 4096; // px; a phone's photograph fits
 const BESIDE = 200; // ms between two changes of what stands beside a video: nobody reads numbers faster
+const LOADING = "Loading the network …";
+const HOLD = "Hold one hand up to the camera.";
 const LONGEST_FRAME = 1280; // px; the network sees a small square of it anyway
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const video = $("player-video");
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-const shown = { bitmap: null, seen: null, heatmaps: false, mirror: false };
+const shown = { bitmap: null, seen: null, still: false, heatmaps: false, mirror: false };
 let facts = null;
 let showConfidence = () => {};
 let source = null; // {kind: "picture" | "video" | "camera", seen, stream, broken: what to do when it breaks off}
@@ -90,9 +92,11 @@ function ready(data) {
   if (data.id !== loads) return; // others were asked for since
   $("precision").value = document.body.dataset.ready = data.precision;
   const said = $("message").textContent;
-  if (said.startsWith("Loading") || (failure && said === failure)) say("Ready.");
+  if (said.startsWith("Loading") || (failure && said === failure)) say(source?.kind === "camera" ? HOLD : "Ready.");
   failure = "";
+  if (shown.seen) showConfidence(shown.seen.confidence);
   if (source?.seen && !waiting) lookAgain();
+  if (source?.kind === "video" && video.paused) video.currentTime = video.currentTime; // so that its frame comes again
 }
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ function write(id, text) {
 
 function show({ bitmap, seen, milliseconds, seconds, kind }) {
   if (shown.bitmap !== bitmap) shown.bitmap?.close();
-  Object.assign(shown, { bitmap, seen });
+  Object.assign(shown, { bitmap, seen, still: kind === "picture" });
   $("welcome").hidden = true;
   canvas.hidden = false;
   redraw();
@@ -133,8 +137,7 @@ function redraw() {
   const { bitmap, seen, heatmaps, mirror } = shown;
   if (!bitmap) return;
   const room = Math.max(240, Math.min(window.innerHeight * 0.72, 720));
-  const still = source?.kind === "picture";
-  const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room, still);
+  const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room, shown.still);
   drawFrame(canvas.getContext("2d", { alpha: false }), bitmap, seen, facts, { ...place, heatmaps, mirror });
 }
 
@@ -153,6 +156,7 @@ function stop() {
   worker.postMessage({ type: "reset" });
   $("player").hidden = true;
   press("camera", false);
+  $("speed").hidden = true;
   answered = [];
 }
 
@@ -177,7 +181,7 @@ async function openPicture(blob, name) {
   try {
     bitmap = await readPicture(await blob, LONGEST_PICTURE);
   } catch (error) {
-    const damaged = `${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know.`;
+    const damaged = `${name} can't be read as a picture: it is damaged, or of a kind that this browser doesn't know. JPEG, PNG and WebP can be read.`;
     if (mine === chosen) say(error instanceof ServerError ? error.message : damaged, true);
     return;
   }
@@ -190,6 +194,7 @@ async function openPicture(blob, name) {
 
 async function lookAtPicture(bitmap, name = "") {
   say(`Looking at ${name || "the picture"} …`);
+  write("verdict", ""); // so that the next one is noticed, also where it is the same
   const mine = source;
   const answer = await ask({ type: "picture" }, bitmap);
   if (!answer || source !== mine) return;
@@ -242,7 +247,10 @@ async function toggleCamera() {
       return;
     }
     mine.stream = stream;
-    stream.getVideoTracks()[0].onended = mine.broken;
+    const [track] = stream.getVideoTracks();
+    track.onended = mine.broken;
+    track.onmute = () => say("The camera sends no picture for now: is it switched off or covered by the system?", true);
+    track.onunmute = () => say(HOLD);
     video.srcObject = stream;
     await start(video, "The camera's picture");
   } catch (error) {
@@ -253,7 +261,7 @@ async function toggleCamera() {
   video.onerror = mine.broken;
   press("camera", true);
   setMirror(true); // as people expect to see themselves
-  say("Hold one hand up to the camera.");
+  say(facts ? HOLD : LOADING);
   await run(mine);
 }
 
@@ -291,7 +299,8 @@ async function run(mine) {
 function showClock() {
   const whole = Math.floor(video.currentTime);
   write("clock", `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
-  if (source?.kind === "video" && video.duration) $("seek").value = video.currentTime / video.duration;
+  $("seek").setAttribute("aria-valuetext", $("clock").textContent);
+  if (source?.kind === "video" && video.duration && !$("seek").matches(":active")) $("seek").value = video.currentTime / video.duration;
 }
 
 function togglePause() {
@@ -330,14 +339,15 @@ function setTheme(theme) {
 }
 
 function toggleTheme() {
-  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  setTheme((document.documentElement.dataset.theme ?? system) === "dark" ? "light" : "dark");
   try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* not allowed: not kept */ }
 }
 
 function firstTheme() {
   let kept = null;
   try { kept = localStorage.getItem("theme"); } catch { /* not allowed */ }
-  setTheme(kept ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  if (kept) setTheme(kept); // else the page follows the system
 }
 
 const actions = {
@@ -356,8 +366,9 @@ for (const [id, key] of Object.entries(buttons)) $(id).onclick = actions[key];
 
 document.addEventListener("keydown", (event) => {
   const action = actions[event.key.toLowerCase()];
-  const elsewhere = event.target.closest("select, input, dialog") || (event.key === " " && event.target.closest("button, a"));
-  if (!action || elsewhere || event.ctrlKey || event.metaKey || event.altKey) return;
+  const elsewhere = event.target.closest("select, input:not([type=range]), dialog");
+  const scrolls = event.key === " " && (event.target.closest("button, a") || $("player").hidden);
+  if (!action || elsewhere || scrolls || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   action();
 });
@@ -376,18 +387,26 @@ for (const button of document.querySelectorAll("[data-example]")) {
 }
 $("precision").onchange = () => {
   delete document.body.dataset.ready;
+  say(LOADING);
   load();
 };
 
-let dragged = 0; // how many elements the pointer has entered with a file
-document.addEventListener("dragenter", () => { dragged += 1; $("drop").hidden = false; });
-document.addEventListener("dragleave", () => { dragged -= 1; $("drop").hidden = dragged > 0; });
+let dragged = 0; // into how many elements, one inside the other, the pointer has been dragged
+document.addEventListener("dragenter", (event) => {
+  dragged += 1;
+  $("drop").hidden = !event.dataTransfer?.types.includes("Files");
+});
+document.addEventListener("dragleave", () => {
+  dragged -= 1;
+  if (dragged <= 0) $("drop").hidden = true;
+});
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   dragged = 0;
   $("drop").hidden = true;
-  if (event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
+  const files = [...event.dataTransfer.files];
+  if (files.length) openFile(files.find(({ type }) => /^(image|video)\//.test(type)) ?? files[0]);
   else say("That was no file: drop a picture or a video from a folder.", true);
 });
 document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) openFile(event.clipboardData.files[0]); });

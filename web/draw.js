@@ -15,7 +15,7 @@ export function keypointColours(facts) {
  */
 export function fit(canvas, width, height, boxWidth, boxHeight, still) {
   const shrink = Math.min(boxWidth / width, boxHeight / height);
-  const [shownWidth, shownHeight] = [Math.round(width * shrink), Math.round(height * shrink)];
+  const [shownWidth, shownHeight] = [width, height].map((side) => Math.max(1, Math.round(side * shrink)));
   const density = Math.min(window.devicePixelRatio || 1, 2);
   const [w, h] = still ? [Math.round(shownWidth * density), Math.round(shownHeight * density)] : [width, height];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });

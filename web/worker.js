@@ -15,6 +15,7 @@ const HIDDEN = "This browser hides what pictures hold from web pages (protection
 let facts;
 let predictor;
 let missing = "The network is not loaded: load the page again."; // why there is no predictor
+let newest = 0; // id of the last load that was asked for
 let precision = null; // "exact", "fast" or "fastest", of the networks that are loaded
 let tracker;
 let smooth = true;
@@ -22,6 +23,7 @@ let canvas;
 
 /** Loads the networks; where that fails, those that were there before stay. */
 async function load({ precision: wanted, threads, id }) {
+  if (id !== newest) return; // others were asked for since
   const used = setThreads(threads);
   if (!pixelsCanBeRead()) throw new Error(HIDDEN);
   const found = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
@@ -106,6 +108,7 @@ const handlers = {
 // One message after the other: a look that waits for the network must not be overtaken by the next one.
 let queue = Promise.resolve();
 self.onmessage = ({ data }) => {
+  if (data.type === "load") newest = data.id;
   queue = queue.then(() => handlers[data.type](data)).catch((error) => {
     data.bitmap?.close();
     self.postMessage({ type: "error", id: data.id, message: error.message ?? String(error) });

@@ -58,9 +58,7 @@ class LabelStore:
         self._predictor = predictor
         self._proposals: dict[int, tuple[list, list]] = {}
         self._removed: dict[int, dict[str, Any]] = {}  # entries that were taken away, for who takes that back
-        self._written: dict[
-            int, tuple[str | None, str]
-        ] = {}  # by which window a label was changed last, to which version
+        self._written: dict[int, tuple[str | None, str]] = {}  # which window changed a label last, to which version
         self._looking, self._writing = threading.Lock(), threading.Lock()
         self._read_again()
 

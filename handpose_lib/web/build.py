@@ -29,9 +29,7 @@ from handpose_lib.track import LOST
 from handpose_lib.web.place import FACTS, FORMAT, bundled_fingerprints, copy_source, fingerprint
 from handpose_lib.web.runtime import write_runtime
 
-COARSEST = (
-    32  # px that a network's coarsest features may stand for, as the bundled one's do: a side is a multiple of it
-)
+COARSEST = 32  # px that a network's coarsest features may stand for: the side of a square is a multiple of it
 CLOSEST = 0.8  # share of a small square that a hand fills; closer, a finger that moves fast is cut off
 EXAMPLES = (147, 67, 175)  # rows of the bundled sample, on which the bundled weights were not trained
 
