@@ -515,7 +515,7 @@ def test_a_label_that_could_not_be_read_again_is_not_saved(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=rf"keypoints\.json, the label \(a\.png\): .*{words}"):
             store.save(0, {"keypoints": keypoints})
-    assert store.save(0, {"keypoints": HAND}) == 1
+    assert store.save(0, {"keypoints": HAND})["done"] == 1
     for number in (-1, 1, True, "0"):
         for use in (store.hand, store.remove, lambda n: store.save(n, {"keypoints": HAND})):
             with pytest.raises(ValueError, match=f"there is no picture {number!r}: they are numbered from 0 to 0"):

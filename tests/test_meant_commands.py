@@ -419,7 +419,7 @@ def test_a_place_where_labels_can_not_be_saved_is_named_before_any_is_made(kind:
 @pytest.mark.parametrize("name", [os.fsdecode(b"\xff.jpg"), "Hände ✋.jpg"])
 def test_a_picture_with_an_odd_name_can_be_labelled(name: str, tmp_path: Path):
     store = labelling(tmp_path, None, name)
-    assert store.save(0, {"keypoints": HAND}) == 1
+    assert store.save(0, {"keypoints": HAND})["done"] == 1
     assert [hand.file for hand in read_labels(store.path)] == [name] and LabelStore(tmp_path, begun).overview()
     assert ("Hände" in store.path.read_text(encoding="utf-8")) == ("Hände" in name)
 
