@@ -297,10 +297,12 @@ async function run(mine) {
 // --- controls --------------------------------------------------------------------------------------------------------
 
 function showClock() {
+  if (source?.kind !== "video") return;
   const whole = Math.floor(video.currentTime);
-  write("clock", `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
-  $("seek").setAttribute("aria-valuetext", $("clock").textContent);
-  if (source?.kind === "video" && video.duration && !$("seek").matches(":active")) $("seek").value = video.currentTime / video.duration;
+  const text = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  if ($("clock").textContent !== text) $("seek").setAttribute("aria-valuetext", text);
+  write("clock", text);
+  if (video.duration && !$("seek").matches(":active")) $("seek").value = video.currentTime / video.duration;
 }
 
 function togglePause() {
