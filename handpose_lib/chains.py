@@ -31,6 +31,11 @@ LEAST_SPREAD = 0.01  # of a bone, share of a side: a few hands of one pose say n
 NARROWEST = 1e-4  # spread that bones may have; fitted ones have some hundredths
 
 
+def has_bones(bones: Any) -> bool:
+    """Whether bones are known; anything else than an empty list is taken for some, which `check_bones` looks at."""
+    return not (isinstance(bones, list | tuple) and not bones)
+
+
 def check_bones(bones: Any) -> None:
     """ValueError for what can't be bones, as `fit_bones` finds them; lists may stand for tuples."""
     if not isinstance(bones, list | tuple) or len(bones) != len(BONES):
@@ -85,7 +90,7 @@ def in_closer_crops(bones: Bones, closer: float) -> Bones:
         bones: what `fit_bones` found, or none.
         closer: how many times as large hands are, 1 or more.
     """
-    if isinstance(bones, list | tuple) and not bones:
+    if not has_bones(bones):
         return bones
     check_bones(bones)
     return tuple(tuple(max(-1.0, min(closer * share, 1.0)) for share in bone) for bone in bones)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from handpose_lib.chains import Bones, chained_peaks, in_closer_crops
+from handpose_lib.chains import Bones, chained_peaks, has_bones, in_closer_crops
 from handpose_lib.framing import Framing, warp_keypoints
 from handpose_lib.heatmaps import decode_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
@@ -68,7 +68,7 @@ def points_on_input(
         keypoints (B, K, 2) in px of the input and confidence (B, K).
     """
     options: dict[str, Any] = {"sigma": sigma} if method in ("local_peak", "dark") else {}
-    if method == "local_peak" and framing.upright and not (isinstance(bones, tuple | list) and not bones):
+    if method == "local_peak" and framing.upright and has_bones(bones):
         options["start"] = chained_peaks(heatmaps, bones)
     found, confidence = decode_heatmaps(heatmaps, method, **options)
     to_input = framing.from_heatmaps(heatmaps.shape[-2:]).to(found)

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from handpose_lib.chains import Bones, check_bones
+from handpose_lib.chains import Bones, check_bones, has_bones
 from handpose_lib.framing import LARGEST_INPUT, Framing
 from handpose_lib.reading import named_errors, refuse_no_text, refuse_special
 
@@ -99,7 +99,7 @@ def framing_in(header: Mapping[str, Any], multiple: int) -> Framing:
 def bones_in(header: Mapping[str, Any], framing: Framing) -> Bones:
     """The bones that a header describes, see `chains.fit_bones`; empty without any. ValueError for what can't be."""
     bones = header.get("bones", [])
-    if isinstance(bones, list | tuple) and not bones:
+    if not has_bones(bones):
         return ()
     check_bones(bones)
     if not framing.upright:

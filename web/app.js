@@ -7,9 +7,9 @@ import { limited, nextFrame, openCamera, readPicture, start } from "./media.js";
 
 const LONGEST_PICTURE = 4096; // px; a phone's photograph fits
 const BESIDE = 200; // ms between two changes of what stands beside a video: nobody reads numbers faster
-const LOADING = "Loading the network …";
-const HOLD = "Hold one hand up to the camera.";
 const LONGEST_FRAME = 1280; // px; the network sees a small square of it anyway
+const LOADING = "Loading the network …"; // which the page says from the beginning
+const HOLD = "Hold one hand up to the camera.";
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const video = $("player-video");
@@ -59,7 +59,7 @@ function settle(data) {
   waiting = null;
 }
 
-/** Other networks could not be loaded: those that were there before are used: the precision that they have, or null. */
+/** Other networks could not be loaded, so those before are used, of which `kept` is the precision, or null for none. */
 function keep({ id, message, kept }) {
   if (id !== loads) return; // others were asked for since
   failure = message;
@@ -92,7 +92,7 @@ function ready(data) {
   if (data.id !== loads) return; // others were asked for since
   $("precision").value = document.body.dataset.ready = data.precision;
   const said = $("message").textContent;
-  if (said.startsWith("Loading") || (failure && said === failure)) say(source?.kind === "camera" ? HOLD : "Ready.");
+  if (said === LOADING || (failure && said === failure)) say(source?.kind === "camera" ? HOLD : "Ready.");
   failure = "";
   if (shown.seen) showConfidence(shown.seen.confidence);
   if (source?.seen && !waiting) lookAgain();

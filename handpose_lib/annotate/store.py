@@ -80,7 +80,7 @@ class LabelStore:
         return content
 
     @contextlib.contextmanager
-    def _writing_alone(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[None]:
         """One at a time, in this process and in others, who begins with what the one before has written."""
         with self._writing, lock_for(self.path, patience=10.0):
             if _state(self.path) != self._seen:
@@ -89,7 +89,7 @@ class LabelStore:
 
     def overview(self) -> dict[str, Any]:
         """What the page shows of all pictures: names, and which are labelled."""
-        with self._writing_alone():
+        with self._alone():
             done = self._done()
         pictures = [{"name": name, "done": place in done} for name, place in zip(self.names, self._places, strict=True)]
         return {"folder": self.folder.name or str(self.folder.resolve()), "pictures": pictures}
@@ -102,7 +102,7 @@ class LabelStore:
         """
         self._check_number(number)
         height, width = picture_size(self.files[number])
-        with self._writing_alone():
+        with self._alone():
             entry = self._saved(number)
         answer: dict[str, Any] = {"name": self.names[number], "size": [width, height], "saved": entry is not None}
         answer["version"] = _version(entry)
@@ -167,7 +167,7 @@ class LabelStore:
         height, width = picture_size(self.files[number])
         checked = _checked(label, width, height)
         check_entry(self.path, {"file": self.names[number], **checked}, "the label")
-        with self._writing_alone():
+        with self._alone():
             self._check_version(number, version, window)
             old = self._saved(number)
             before = self._removed.get(number) if old is None and label.get("undone") is True else old
@@ -194,7 +194,7 @@ class LabelStore:
     def remove(self, number: int, version: str | None = None, window: str | None = None) -> dict[str, Any]:
         """Takes a picture's label away; see `save`."""
         self._check_number(number)
-        with self._writing_alone():
+        with self._alone():
             old = self._saved(number)
             if old is not None:
                 self._check_version(number, version, window)

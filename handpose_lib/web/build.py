@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
+from torch import nn
 
 from handpose_lib.decoding import decoding_of
 from handpose_lib.export import Look, export_onnx, traced
@@ -141,12 +142,18 @@ def _write_follower(folder: Path, predictor: HandPosePredictor, framing: Framing
     model = deepcopy(predictor.model)
     model.framing, model.bones = framing, decoding_of(predictor.model, framing)["bones"]
     file = folder / "follower.int8.onnx"
+    name = _write_in_8_bits(model, file, "the page follows hands in no smaller squares", method=predictor.method)
+    return {"follower": name | framing.to_json()} if name else {}
+
+
+def _write_in_8_bits(model: nn.Module, file: Path, otherwise: str, **options: Any) -> dict[str, str]:
+    """Write a network in 8 bits; its name as `fast`, or nothing, and why is printed, where 8 bits cost too much."""
     try:
-        print(export_onnx(model, file, method=predictor.method, eight_bit=True), flush=True)
+        print(export_onnx(model, file, eight_bit=True, **options), flush=True)
     except ValueError as error:
-        print(f"the page follows hands in no smaller squares: {error}", flush=True)
+        print(f"{otherwise}: {error}", flush=True)
         return {}
-    return {"follower": {"fast": file.name} | framing.to_json()}
+    return {"fast": file.name}
 
 
 def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
@@ -156,12 +163,8 @@ def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_
     names = {"exact": f"{role}.onnx"}
     print(export_onnx(model, folder / names["exact"], method=method, graph=graph, half=True), flush=True)
     if eight_bit:
-        fast = folder / f"{role}.int8.onnx"
-        try:
-            print(export_onnx(model, fast, method=method, graph=graph, eight_bit=True), flush=True)
-            names["fast"] = fast.name
-        except ValueError as error:  # they cost accuracy
-            print(f"the page goes without a network in 8 bits: {error}", flush=True)
+        otherwise = "the page goes without a network in 8 bits"
+        names |= _write_in_8_bits(model, folder / f"{role}.int8.onnx", otherwise, method=method, graph=graph)
     return names | predictor.framing.to_json()
 
 
