@@ -87,8 +87,9 @@ function ready(data) {
   $("threads").textContent = data.threads > 1
     ? `${data.threads} threads of the processor.`
     : `One thread of the processor.${crossOriginIsolated ? "" : " Served by handpose web, the page may use several."}`;
-  $("precision").querySelector("[value=fast]").disabled = !facts.networks.landmark.fast;
-  $("precision").querySelector("[value=fastest]").disabled = !facts.networks.follower;
+  for (const option of $("precision").options) {
+    option.disabled = !{ exact: true, fast: facts.networks.landmark.fast }[option.value] && !facts.networks.follower;
+  }
   if (data.id !== loads) return; // others were asked for since
   $("precision").value = document.body.dataset.ready = data.precision;
   const said = $("message").textContent;
@@ -126,6 +127,7 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
     showConfidence(seen.confidence);
     write("confidence-mean", `${Math.round(100 * mean(seen.confidence))} %`);
     write("milliseconds", `${milliseconds.toFixed(0)} ms`);
+    write("side", `${seen.size} × ${seen.size} px`);
   }
   $("verdict").hidden = false;
   $("verdict").dataset.found = seen.found;

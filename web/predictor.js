@@ -13,6 +13,7 @@ export class Predictor {
   constructor(facts, networks) {
     this.facts = facts;
     this.networks = networks;
+    this.small = false; // whether hands are followed in small squares, by the network "follower"
   }
 
   /** The hand anywhere in a picture: the finder says roughly where, then the large network looks closer.
@@ -47,7 +48,7 @@ export class Predictor {
   /** One look around where the hand was a moment ago, closer than the others. */
   async follow(picture, keypoints) {
     const { networks: { follower }, tracking } = this.facts;
-    if (this.networks.follower) return this.look("follower", picture, this.around(keypoints, follower.crop, "follower"));
+    if (this.small) return this.look("follower", picture, this.around(keypoints, follower.crop, "follower"));
     return this.look("landmark", picture, this.around(keypoints, tracking.crop));
   }
 

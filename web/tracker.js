@@ -3,6 +3,9 @@
 import { handLength, mean } from "./geometry.js";
 
 const FARTHEST = 0.5; // hand lengths by which a look is moved on at most
+const SLOW = 22; // ms that a look may take: with what else is to be done, a camera's frame comes every 33
+const SPARE = 0.8; // of that, which looks at whole squares must stay below before they come back
+const LOOKS = 12; // of which the median counts
 
 export class Tracker {
   /** @param predictor {search(picture), follow(picture, keypoints)}. @param threshold mean confidence of a hand. */
@@ -46,6 +49,25 @@ export class Tracker {
     const length = Math.hypot(...way);
     const part = Math.min(1, (FARTHEST * handLength(keypoints)) / Math.max(length, 1e-9));
     return keypoints.map(([x, y]) => [x + part * way[0], y + part * way[1]]);
+  }
+}
+
+/** Whether hands are to be followed in small squares: where looks at whole ones take too long for a camera. */
+export class Pace {
+  /** @param share of the time for a whole square that a small one takes. */
+  constructor(share) {
+    Object.assign(this, { share, small: false, times: [] });
+  }
+
+  /** What holds from now on, after a look that took so many milliseconds. */
+  next(milliseconds) {
+    this.times.push(milliseconds);
+    if (this.times.length === LOOKS) {
+      const median = this.times.sort((a, b) => a - b)[LOOKS / 2];
+      this.small = this.small ? median / this.share > SPARE * SLOW : median > SLOW;
+      this.times = [];
+    }
+    return this.small;
   }
 }
 

@@ -9,15 +9,16 @@ import { fetched } from "./fetched.js";
 import { mean } from "./geometry.js";
 import { Predictor } from "./predictor.js";
 import { Network, setThreads } from "./runtime.js";
-import { OneEuro, Tracker } from "./tracker.js";
+import { OneEuro, Pace, Tracker } from "./tracker.js";
 
 const HIDDEN = "This browser hides what pictures hold from web pages (protection against fingerprinting), so no hand can be seen: switch that off for this page and load it again, or use another browser.";
 let facts;
 let predictor;
 let missing = "The network is not loaded: load the page again."; // why there is no predictor
 let newest = 0; // id of the last load that was asked for
-let precision = null; // "exact", "fast" or "fastest", of the networks that are loaded
+let precision = null; // "auto", "exact", "fast" or "fastest", of the networks that are loaded
 let tracker;
+let pace = null; // what decides on small squares, where they are not chosen
 let smooth = true;
 let canvas;
 
@@ -29,7 +30,7 @@ async function load({ precision: wanted, threads, id }) {
   const found = await (await fetched(new URL("./models/facts.json", import.meta.url))).json();
   const networks = {};
   const { landmark, follower } = found.networks;
-  const got = !landmark.fast ? "exact" : wanted === "fastest" && !follower ? "fast" : wanted;
+  const got = !landmark.fast ? "exact" : follower || wanted === "exact" ? wanted : "fast";
   try {
     for (const [role, each] of Object.entries(found.networks)) {
       if (role !== "follower" || got === "fastest") networks[role] = await Network.load(each, got === "exact");
@@ -41,6 +42,8 @@ async function load({ precision: wanted, threads, id }) {
   await release(predictor?.networks ?? {});
   facts = found;
   predictor = new Predictor(facts, networks);
+  predictor.small = got === "fastest";
+  pace = got === "auto" ? new Pace((follower.image_size / landmark.image_size) ** 2) : null;
   precision = got;
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
   self.postMessage({ type: "ready", id, facts, precision, threads: used });
@@ -48,6 +51,17 @@ async function load({ precision: wanted, threads, id }) {
 
 async function release(networks) {
   for (const network of Object.values(networks)) await network.release();
+}
+
+/** Goes over to small squares, or back, as looks at frames take their time. */
+async function keepPace(milliseconds) {
+  const small = pace.next(milliseconds);
+  try {
+    if (small) predictor.networks.follower ??= await Network.load(facts.networks.follower, false);
+    predictor.small = small;
+  } catch {
+    pace = null; // its file can't be had: whole squares will do
+  }
 }
 
 /** Whether pixels are read as they were drawn: some browsers hand out noise, so that pages can't tell visitors apart. */
@@ -87,7 +101,9 @@ async function answer({ type, bitmap, seconds, id }) {
   }
   const milliseconds = performance.now() - start;
   const given = [bitmap, seen.square.buffer, seen.heatmaps.values.buffer]; // not copied
+  const followed = type === "frame" && !seen.searched;
   self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, given);
+  if (pace && followed) await keepPace(milliseconds);
 }
 
 const handlers = {
