@@ -6,7 +6,9 @@ Per film: the error of the tracker, which looks once per frame and at no mirror 
 processors that multiply bytes), in 32 bits, and in the page's small squares (in 32 bits too); that of a predictor that
 searches every frame anew, with the mirror image and without; the CPU time of a tracked frame on one thread, which rises
 where other programs run too (`load`); jitter and lag of what the tracker says, without and with the One-Euro filter.
-The films' hands are none of those that the bundled weights were trained on.
+And how far the newest answer is from where the hand has got to by then, on a computer where a look at a whole square
+takes two frames, and one at a small square takes one. The films' hands are none of those that the bundled weights were
+trained on.
 """
 
 import argparse
@@ -68,7 +70,10 @@ def film_row(predictor: HandPosePredictor, frames: list[ClipFrame]) -> dict[str,
         figures = figures_of(*tracked(exact, frames), truth, times)
         row |= {f"{name}_32_bits": figures[name] for name in ("error_px", "cpu_ms_per_tracked_frame")}
     small = HandPosePredictor.from_pretrained(followed=small_squares(predictor))
-    row["error_small_squares_px"] = figures_of(*tracked(small, frames), truth, times)["error_px"]
+    in_small_squares = tracked(small, frames)[0]
+    row["error_small_squares_px"] = float(epe(in_small_squares, truth).mean())
+    row["error_live_px"] = live_error(tracked(predictor, frames[::2])[0], truth, late=2)
+    row["error_live_small_squares_px"] = live_error(in_small_squares, truth, late=1)
     for name, mirrored in {"error_afresh_px": predictor.mirrored, "error_afresh_unmirrored_px": False}.items():
         searching = HandPosePredictor.from_pretrained(mirrored=mirrored)
         afresh = torch.stack([searching.search(frame.image)[0] for frame in frames])
@@ -95,6 +100,18 @@ def figures_of(
         "lag_ms": 1e3 * lag(followed, truth, times),
         "lag_filtered_ms": 1e3 * lag(smoothed, truth, times),
     }
+
+
+def live_error(answers: Tensor, truth: Tensor, late: int) -> float:
+    """Mean error in px of the newest answer while the hand moves on.
+
+    Args:
+        answers: to every `late`-th frame, (ceil(T / late), 21, 2) px.
+        truth: of each frame, (T, 21, 2) px.
+        late: frames that a look takes, after which the next one begins.
+    """
+    now = torch.arange(late, len(truth))
+    return float(epe(answers[now // late - 1], truth[now]).mean())
 
 
 def tracked(predictor: HandPosePredictor, frames: list[ClipFrame]) -> tuple[Tensor, Tensor, Tensor]:

@@ -531,6 +531,29 @@ def test_the_skeleton_the_heatmaps_and_the_mirror_change_the_drawing(visit: Visi
     assert np.abs(mirrored[:, ::-1] - back).mean() < 3 < np.abs(mirrored - back).mean()
 
 
+def test_a_mirror_stays_as_it_was_chosen_and_the_keyboard_where_it_was(browser, address: str, pictures: list[Path]):
+    """For files and for the camera each; an example that is opened by keyboard vanishes with its button."""
+    visit = Visit(browser).open(address)
+    visit.page.keyboard.press("m")
+    visit.page.focus("[data-example]")
+    visit.page.keyboard.press("Enter")
+    visit.answers(1)
+    assert visit.page.evaluate("document.activeElement.id") == "picture"
+    found = []
+    for source in ("file", "camera", "file", "camera"):
+        visit.page.evaluate("window.answers.length = 0")
+        if source == "file":
+            visit.page.set_input_files("#picture-file", pictures[0])
+        else:
+            visit.page.click("#camera")
+        visit.answers(1)
+        found.append(visit.page.get_attribute("#mirror", "aria-pressed"))
+        if found == ["true", "true"]:  # the camera's usual mirror is switched off
+            visit.page.keyboard.press("m")
+    assert found == ["true", "true", "true", "false"]
+    visit.context.close()
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
@@ -602,7 +625,7 @@ def test_a_large_picture_is_shrunk_and_its_memory_is_given_back(visit: Visit):
 
 
 def test_squares_are_small_where_looks_take_too_long(visit: Visit):
-    """A dozen looks decide: small ones take half of the time, and whole ones come back where they leave some to spare."""
+    """A dozen looks decide; whole ones, which take twice as long here, come back where they leave time to spare."""
     script = """
       const { Pace } = await import("./tracker.js");
       const pace = new Pace(0.5);

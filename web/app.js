@@ -14,7 +14,8 @@ const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const video = $("player-video");
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-const shown = { bitmap: null, seen: null, still: false, heatmaps: false, mirror: false };
+const shown = { bitmap: null, seen: null, still: false, heatmaps: false, from: "file" };
+const mirrors = { camera: true, file: false }; // until somebody chooses: people expect to see themselves as in a mirror
 let facts = null;
 let showConfidence = () => {};
 let source = null; // {kind: "picture" | "video" | "camera", seen, stream, broken: what to do when it breaks off}
@@ -115,8 +116,10 @@ function write(id, text) {
 function show({ bitmap, seen, milliseconds, seconds, kind }) {
   if (shown.bitmap !== bitmap) shown.bitmap?.close();
   Object.assign(shown, { bitmap, seen, still: kind === "picture" });
-  $("welcome").hidden = true;
   canvas.hidden = false;
+  const left = $("welcome").contains(document.activeElement); // by who works with the keyboard
+  $("welcome").hidden = true;
+  if (left) $("picture").focus();
   redraw();
   answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
   if (kind === "picture" || video.paused || performance.now() - beside > BESIDE) {
@@ -136,11 +139,11 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
 }
 
 function redraw() {
-  const { bitmap, seen, heatmaps, mirror } = shown;
+  const { bitmap, seen, heatmaps, from } = shown;
   if (!bitmap) return;
   const room = Math.max(240, Math.min(window.innerHeight * 0.72, 720));
   const place = fit(canvas, bitmap.width, bitmap.height, $("stage").clientWidth, room, shown.still);
-  drawFrame(canvas.getContext("2d", { alpha: false }), bitmap, seen, facts, { ...place, heatmaps, mirror });
+  drawFrame(canvas.getContext("2d", { alpha: false }), bitmap, seen, facts, { ...place, heatmaps, mirror: mirrors[from] });
 }
 
 // --- sources ---------------------------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ async function openPicture(blob, name) {
   if (mine !== chosen) return bitmap.close();
   stop();
   source = { kind: "picture" };
-  setMirror(false);
+  setMirror("file");
   await lookAtPicture(bitmap, name);
 }
 
@@ -227,7 +230,7 @@ async function openVideo(file) {
   }
   if (source !== mine) return;
   video.onerror = mine.broken;
-  setMirror(false);
+  setMirror("file");
   $("player").hidden = false;
   say("");
   await run(mine);
@@ -262,7 +265,7 @@ async function toggleCamera() {
   if (source !== mine) return;
   video.onerror = mine.broken;
   press("camera", true);
-  setMirror(true); // as people expect to see themselves
+  setMirror("camera");
   say(facts ? HOLD : LOADING);
   await run(mine);
 }
@@ -320,10 +323,16 @@ function press(id, on) {
   $(id).setAttribute("aria-pressed", String(on));
 }
 
-function setMirror(on) {
-  shown.mirror = on;
-  press("mirror", on);
+/** Shows what comes from a camera or from a file in a mirror or not, as was chosen for such. */
+function setMirror(from) {
+  shown.from = from;
+  press("mirror", mirrors[from]);
   redraw();
+}
+
+function toggleMirror() {
+  mirrors[shown.from] = !mirrors[shown.from];
+  setMirror(shown.from);
 }
 
 function toggleHeatmaps() {
@@ -360,7 +369,7 @@ const actions = {
   c: toggleCamera,
   " ": togglePause,
   h: toggleHeatmaps,
-  m: () => setMirror(!shown.mirror),
+  m: toggleMirror,
   s: toggleSmooth,
   t: toggleTheme,
   "?": () => $("keys").showModal(),
