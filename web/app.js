@@ -88,9 +88,9 @@ function ready(data) {
   $("threads").textContent = data.threads > 1
     ? `${data.threads} threads of the processor.`
     : `One thread of the processor.${crossOriginIsolated ? "" : " Served by handpose web, the page may use several."}`;
-  for (const option of $("precision").options) {
-    option.disabled = !{ exact: true, fast: facts.networks.landmark.fast }[option.value] && !facts.networks.follower;
-  }
+  const { landmark, follower } = facts.networks;
+  const there = { auto: follower, exact: true, fast: landmark.fast, fastest: follower };
+  for (const option of $("precision").options) option.disabled = !there[option.value];
   if (data.id !== loads) return; // others were asked for since
   $("precision").value = document.body.dataset.ready = data.precision;
   const said = $("message").textContent;
@@ -117,10 +117,10 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
   if (shown.bitmap !== bitmap) shown.bitmap?.close();
   Object.assign(shown, { bitmap, seen, still: kind === "picture" });
   canvas.hidden = false;
-  const left = $("welcome").contains(document.activeElement); // by who works with the keyboard
+  const focused = $("welcome").contains(document.activeElement); // an example's button, which vanishes now
   $("welcome").hidden = true;
-  if (left) $("picture").focus();
   redraw();
+  if (focused) canvas.focus({ preventScroll: true });
   answered = [...answered.filter((then) => performance.now() - then < 1000), performance.now()];
   if (kind === "picture" || video.paused || performance.now() - beside > BESIDE) {
     beside = performance.now();
@@ -323,7 +323,7 @@ function press(id, on) {
   $(id).setAttribute("aria-pressed", String(on));
 }
 
-/** Shows what comes from a camera or from a file in a mirror or not, as was chosen for such. */
+/** Mirrors the picture or not, as was chosen for its kind of source: "camera" or "file". */
 function setMirror(from) {
   shown.from = from;
   press("mirror", mirrors[from]);

@@ -3,9 +3,9 @@
 import { handLength, mean } from "./geometry.js";
 
 const FARTHEST = 0.5; // hand lengths by which a look is moved on at most
-const SLOW = 22; // ms that a look may take: with what else is to be done, a camera's frame comes every 33
-const SPARE = 0.8; // of that, which looks at whole squares must stay below before they come back
-const LOOKS = 12; // of which the median counts
+const SLOW = 22; // ms that a look may take: a camera sends a frame every 33 ms, and drawing needs some of them
+const SPARE = 0.8; // whole squares come back where a look at one would take less than this share of SLOW
+const LOOKS = 24; // of which the median counts: the first ones after the start are slow on any computer
 
 export class Tracker {
   /** @param predictor {search(picture), follow(picture, keypoints)}. @param threshold mean confidence of a hand. */
@@ -52,7 +52,7 @@ export class Tracker {
   }
 }
 
-/** Whether hands are to be followed in small squares: where looks at whole ones take too long for a camera. */
+/** Whether hands are to be followed in small squares, because looks at whole ones take too long for a camera. */
 export class Pace {
   /** @param share of the time for a whole square that a small one takes. */
   constructor(share) {

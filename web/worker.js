@@ -18,7 +18,8 @@ let missing = "The network is not loaded: load the page again."; // why there is
 let newest = 0; // id of the last load that was asked for
 let precision = null; // "auto", "exact", "fast" or "fastest", of the networks that are loaded
 let tracker;
-let pace = null; // what decides on small squares, where they are not chosen
+let pace = null; // what decides on small squares where the choice is automatic; else null
+let helped = null; // the predictor for which a network for small squares was asked for
 let smooth = true;
 let canvas;
 
@@ -39,13 +40,15 @@ async function load({ precision: wanted, threads, id }) {
     await release(networks);
     throw error;
   }
-  await release(predictor?.networks ?? {});
+  const before = predictor?.networks ?? {};
   facts = found;
   predictor = new Predictor(facts, networks);
   predictor.small = got === "fastest";
-  pace = got === "auto" ? new Pace((follower.image_size / landmark.image_size) ** 2) : null;
   precision = got;
+  // Not all of a look's time is for its pixels, hence 1.5.
+  pace = got === "auto" ? new Pace((follower.image_size / landmark.image_size) ** 1.5) : null;
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
+  await release(before);
   self.postMessage({ type: "ready", id, facts, precision, threads: used });
 }
 
@@ -53,15 +56,20 @@ async function release(networks) {
   for (const network of Object.values(networks)) await network.release();
 }
 
-/** Goes over to small squares, or back, as looks at frames take their time. */
-async function keepPace(milliseconds) {
+/** Goes over to small squares, or back, by how long looks at frames take. */
+function keepPace(milliseconds) {
   const small = pace.next(milliseconds);
-  try {
-    if (small) predictor.networks.follower ??= await Network.load(facts.networks.follower, false);
-    predictor.small = small;
-  } catch {
-    pace = null; // its file can't be had: whole squares will do
-  }
+  if (small && helped !== predictor) bringFollower();
+  predictor.small = small && "follower" in predictor.networks;
+}
+
+/** Loads the network for small squares; whole ones are looked at meanwhile, and for good where it does not come. */
+async function bringFollower() {
+  const mine = predictor;
+  helped = mine;
+  const follower = await Network.load(facts.networks.follower, false).catch(() => null);
+  if (predictor !== mine) await follower?.release(); // other networks came first
+  else if (follower) mine.networks.follower = follower;
 }
 
 /** Whether pixels are read as they were drawn: some browsers hand out noise, so that pages can't tell visitors apart. */
@@ -103,7 +111,7 @@ async function answer({ type, bitmap, seconds, id }) {
   const given = [bitmap, seen.square.buffer, seen.heatmaps.values.buffer]; // not copied
   const followed = type === "frame" && !seen.searched;
   self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, given);
-  if (pace && followed) await keepPace(milliseconds);
+  if (pace && followed) keepPace(milliseconds);
 }
 
 const handlers = {
