@@ -1,6 +1,6 @@
 """What following a hand is worth: rendered films with known truth, followed, looked at afresh, and filtered.
 
-    python benchmarks/tracking.py --seeds 0 1 --json figures/tracking.json
+    python benchmarks/tracking.py --json figures/tracking.json
 
 Per film: the error of the tracker, which looks once per frame and at no mirror image, as it comes (in 8 bits on
 processors that multiply bytes), in 32 bits, and in the page's small squares (in 32 bits too); that of a predictor that

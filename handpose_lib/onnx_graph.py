@@ -147,6 +147,14 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
     onnx.save(decoder, str(out))
 
 
+def cut_decoder(path: str | Path) -> None:
+    """Leave of an exported file what computes heatmaps, for who decodes them by other means."""
+    onnx = needed("onnx")
+    network = onnx.utils.Extractor(onnx.load(str(path))).extract_model(["images"], ["heatmaps"])
+    onnx.checker.check_model(network, full_check=True)
+    onnx.save(network, str(path))
+
+
 def without_weights(graph: "onnx.ModelProto", prefix: str, suffix: str = "") -> None:
     """Take the weights out of a graph: what names an initializer of `prefix` and `suffix` is given when it is run.
 

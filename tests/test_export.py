@@ -27,7 +27,7 @@ from handpose_lib.weights import load_model, save_model
 for name in ("onnx", "onnxscript", "onnxruntime"):  # they are not imported where other tests are run
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed: it is in the extra `export`", allow_module_level=True)
-from handpose_lib.onnx_graph import session, write_decoder  # noqa: E402 (after the skip, as what it needs)
+from handpose_lib.onnx_graph import cut_decoder, session, write_decoder  # noqa: E402 (after the skip, as what it needs)
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "onnx_alone.py"
@@ -129,6 +129,19 @@ def test_the_width_of_the_networks_peaks_goes_into_its_decoding(stacked, stacked
     np.testing.assert_allclose(confidence, expected[1], atol=1e-6)
     other = export.points_on_input(heatmaps, stacked.framing, sigma=2.0)[0]
     assert wide.framing == stacked.framing and np.abs(found - other.numpy()).max() > 0.1
+
+
+def test_the_decoding_can_be_cut_off(stacked, stacked_graph, noise, tmp_path: Path):
+    path, look = tmp_path / "a.onnx", export.Look(stacked).eval()
+    export.export_onnx(stacked, path, graph=stacked_graph)
+    cut_decoder(path)
+    running = session(path)
+    assert [output.name for output in running.get_outputs()] == ["heatmaps"]
+    size = stacked.framing.image_size
+    squares = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    (heatmaps,) = running.run(None, {"images": squares})
+    with torch.inference_mode():
+        np.testing.assert_allclose(heatmaps, look(torch.from_numpy(squares))[2], atol=1e-4, rtol=1e-3)
 
 
 def test_a_file_that_answers_otherwise_is_refused_and_not_written(stacked, stacked_graph, noise, tmp_path: Path):

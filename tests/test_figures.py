@@ -3,16 +3,22 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from handpose_lib import cli, figures
 from handpose_lib.commands import figures as figures_command
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+import tracking  # noqa: E402 (after its folder is known)
+
 README = ROOT / "README.md"
 
 
@@ -195,9 +201,19 @@ def test_what_small_squares_and_8_bits_cost_is_quoted_as_it_was_measured():
     files = README, ROOT / "data" / "weights" / "README.md"
     readme, card = (" ".join(file.read_text(encoding="utf-8").split()) for file in files)
     share = page["fastest"]["cpu_ms_per_frame"] / page["fast"]["cpu_ms_per_frame"]
+    small, whole = (error[name] for name in ("error_small_squares_px", "error_px_32_bits"))
+    small_live, whole_live = (error[name] for name in ("error_live_small_squares_px", "error_live_px"))
     assert (
-        f"frames of a camera take {share:.2f} times as long there (`figures/page.json`), and hands on four rendered "
-        f"films are found with a mean error of {error['error_small_squares_px']:.1f} px instead of "
-        f"{error['error_px_32_bits']:.1f}"
+        f"frame takes {share:.2f} times as long in them (`figures/page.json`). On four rendered films, the mean error "
+        f"is {small:.1f} px instead of {whole:.1f} then. But where a look at a whole square takes two frames of a "
+        f"camera, and one at a small square takes one, the newest answer is {small_live:.1f} px instead of "
+        f"{whole_live:.1f} from where the hand has got to meanwhile (`figures/tracking.json`)"
     ) in readme
     assert f"films is {error['error_px']:.2f} px instead of {error['error_px_32_bits']:.2f} (" in card
+
+
+def test_a_live_answer_is_as_old_as_a_look_takes():
+    """A hand that moves 1 px per frame, and answers that are right: the next one comes a look after its frame."""
+    truth = torch.arange(9.0)[:, None, None] * torch.tensor([1.0, 0.0]).expand(21, 2)
+    assert tracking.live_error(truth, truth, late=1) == pytest.approx(1)
+    assert tracking.live_error(truth[::2], truth, late=2) == pytest.approx(np.mean([2, 3, 2, 3, 2, 3, 2]))

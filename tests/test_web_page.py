@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from handpose_lib.bench import processor_name
-from handpose_lib.decoding import decoding_of
+from handpose_lib.calibration import calibrated, calibration_of
+from handpose_lib.decoding import decoding_of, points_on_input
 from handpose_lib.export import example_squares
 from handpose_lib.framing import Framing, crop_matrices, cut
 from handpose_lib.freihand import FreiHAND
+from handpose_lib.heatmaps import render_heatmaps
 from handpose_lib.keypoints import KEYPOINT_NAMES
 from handpose_lib.predict import HandPosePredictor
 from handpose_lib.smoothing import OneEuro
@@ -266,6 +268,46 @@ def test_a_square_is_cut_as_in_python(visit: Visit):
         assert off.max() <= 2 and (off <= 1).mean() > 0.99, (off.max(), (off <= 1).mean())
 
 
+@pytest.mark.parametrize(("sigma", "size", "upright"), [(1.25, 32, True), (2.0, 24, True), (1.25, 32, False)])
+def test_heatmaps_are_decoded_as_in_python(visit: Visit, sigma: float, size: int, upright: bool):
+    """Peaks between pixels, at and beyond the border, narrow and wide ones, several per map, flat and damaged maps."""
+    rng = np.random.default_rng(7)
+    model = HandPosePredictor.from_pretrained().model
+    bundled, calibration = decoding_of(model)["bones"], calibration_of(model)
+    hands = torch.from_numpy(rng.uniform(-1, size, (12, 21, 2))).float()
+    heatmaps = render_heatmaps(hands, (size, size), sigma=sigma)
+    for _ in range(2):  # others, of which some are higher
+        aside = render_heatmaps(torch.from_numpy(rng.uniform(0, size, (12, 21, 2))).float(), (size, size), sigma=sigma)
+        heatmaps += aside * torch.from_numpy(rng.uniform(0, 1.2, (12, 21, 1, 1))).float()
+    heatmaps[1] = render_heatmaps(hands[1:2], (size, size), sigma=0.8 * sigma)[0]
+    heatmaps[2] = render_heatmaps(hands[2:3], (size, size), sigma=1.4 * sigma)[0]
+    heatmaps += 0.02 * torch.from_numpy(rng.normal(size=heatmaps.shape)).float()
+    heatmaps[3, 5], heatmaps[3, 6] = 0, -heatmaps[3, 6].abs()
+    heatmaps[4, 7, 3, 3], heatmaps[4, 8, 2, 2] = torch.nan, torch.inf
+    framing = Framing(4 * size, crop=0.55 if upright else 0.0, upright=upright)
+    keypoints, peaks = points_on_input(heatmaps, framing, sigma=sigma, bones=bundled if upright else ())
+    script = """
+      const { decode } = await import("./decode.js");
+      return values.maps.map((map) => {
+        const numbers = map.map((each) => ({ nan: NaN, inf: Infinity })[each] ?? each);
+        const heatmaps = { values: Float32Array.from(numbers), side: values.side };
+        return decode(heatmaps, values.network, values.facts);
+      });
+    """
+    facts = json.loads(visit.page.evaluate("fetch('models/facts.json').then((answer) => answer.text())"))
+    network = {"image_size": 4 * size, "sigma": sigma, "bones": bundled if upright else [], "calibration": calibration}
+    maps = [[each if np.isfinite(each) else str(each) for each in hand] for hand in heatmaps.flatten(1).tolist()]
+    found = run_module(visit, script, {"maps": maps, "side": size, "network": network, "facts": facts})
+    usual = torch.ones(12, 21, dtype=torch.bool)
+    usual[3:5, 5:9] = False  # a map that is flat or damaged has a place without a meaning, on which its finger depends
+    off = (torch.tensor([each["keypoints"] for each in found]) - keypoints).norm(dim=-1)
+    assert off[usual].max() < 0.01 and off.isfinite().all(), off
+    sure = torch.tensor([each["confidence"] for each in found])
+    healthy = torch.tensor([number != 4 for number in range(12)])
+    torch.testing.assert_close(sure[healthy], calibrated(peaks, calibration)[healthy], atol=1e-5, rtol=0)
+    assert ((sure >= 0) & (sure <= 1)).all()
+
+
 def test_keypoints_are_filtered_as_in_python(visit: Visit):
     rng = np.random.default_rng(1)
     points = np.cumsum(rng.normal(size=(12, 21, 2)), 0).astype(np.float32) * 4
@@ -423,19 +465,19 @@ def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, role
     framing = build.small_squares(predictor) if role == "follower" else predictor.framing
     squares, _ = example_squares(framing, 20, "test")
     script = """
-      const { Network } = await import("./runtime.js");
+      const { decode } = await import("./decode.js"); const { Network } = await import("./runtime.js");
       const network = await Network.load(values.network, values.exact);
       const answers = [];
       for (const square of values.squares) {
         const bytes = Uint8Array.from(atob(square), (each) => each.charCodeAt(0));
-        const { keypoints, confidence } = await network.run([bytes]);
-        answers.push({ keypoints, confidence });
+        answers.push(decode(await network.run([bytes]), values.network, values.facts));
       }
       return answers;
     """
     encoded = [base64.b64encode(square.tobytes()).decode() for square in squares]
     network = facts["networks"][role]
-    answers = run_module(visit, script, {"network": network, "exact": precision == "exact", "squares": encoded})
+    values = {"network": network, "exact": precision == "exact", "squares": encoded, "facts": facts}
+    answers = run_module(visit, script, values)
     views = torch.eye(2, 3).expand(len(squares), 2, 3)
     keypoints, confidence = predictor.look(list(squares), views, framing=framing)
     off = np.linalg.norm([a["keypoints"] for a in answers] - keypoints.numpy(), axis=-1)  # (20, 21) px of the square
@@ -1097,10 +1139,12 @@ def test_the_network_for_small_squares_is_the_same_one_with_longer_bones(tmp_pat
     predictor = HandPosePredictor.from_pretrained(engine="pytorch")
     small, written = build.small_squares(predictor), []
     monkeypatch.setattr(build, "export_onnx", lambda model, file, **options: written.append((model, file, options)))
+    monkeypatch.setattr(build, "cut_decoder", written.append)
     facts = build._write_follower(tmp_path, predictor, small)
-    assert facts == {"follower": {"fast": "follower.int8.onnx", **small.to_json()}}
-    ((model, file, options),) = written
-    assert file == tmp_path / "follower.int8.onnx" and options == {"method": "local_peak", "eight_bit": True}
+    decoding = decoding_of(predictor.model, small) | {"calibration": calibration_of(predictor.model)}
+    assert facts == {"follower": {"fast": "follower.int8.onnx", **small.to_json(), **decoding}}
+    (model, file, options), cut_file = written
+    assert cut_file == file == tmp_path / "follower.int8.onnx" and options == {"eight_bit": True}
     assert model.framing == small and predictor.model.framing == predictor.framing
     assert decoding_of(model) == decoding_of(predictor.model, small) != decoding_of(predictor.model)
     square = torch.rand(1, 3, 96, 96)

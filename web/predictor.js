@@ -1,6 +1,7 @@
 // Where a hand is in a picture: handpose_lib/predict.py's HandPosePredictor, step by step.
 
 import { cut } from "./cut.js";
+import { decode } from "./decode.js";
 import { apply, cropMap, handDirection, inverse, mean } from "./geometry.js";
 
 /** Looks at pictures with the networks that `facts` describes.
@@ -9,7 +10,7 @@ import { apply, cropMap, handDirection, inverse, mean } from "./geometry.js";
  * keypoints in px of the picture, heatmaps {values, side} and the square's pixels for whoever draws them.
  */
 export class Predictor {
-  /** @param facts what models/facts.json says. @param networks by role, {run(squares), decode(heatmaps)}. */
+  /** @param facts what models/facts.json says. @param networks by role, {run(squares) -> heatmaps}. */
   constructor(facts, networks) {
     this.facts = facts;
     this.networks = networks;
@@ -78,22 +79,12 @@ export class Predictor {
   /** One look; with `mirrored`, at the square's mirror image too, and the mean of both heatmaps is decoded. */
   async look(role, picture, map, mirrored = false) {
     const { image_size: size } = this.facts.networks[role];
-    const network = this.networks[role];
     const square = cut(picture, map, size);
-    let answer = await network.run(mirrored ? [square, mirrorImage(square, size)] : [square]);
-    if (mirrored) {
-      const heatmaps = meanWithMirrored(answer.heatmaps);
-      answer = { ...(await network.decode(heatmaps)), heatmaps };
-    }
+    let heatmaps = await this.networks[role].run(mirrored ? [square, mirrorImage(square, size)] : [square]);
+    if (mirrored) heatmaps = meanWithMirrored(heatmaps);
+    const { keypoints, confidence } = decode(heatmaps, this.facts.networks[role], this.facts);
     const back = inverse(map);
-    return {
-      keypoints: answer.keypoints.map((point) => apply(back, point)),
-      confidence: answer.confidence,
-      heatmaps: answer.heatmaps,
-      square,
-      map,
-      size,
-    };
+    return { keypoints: keypoints.map((point) => apply(back, point)), confidence, heatmaps, square, map, size };
   }
 }
 

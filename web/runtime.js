@@ -18,54 +18,30 @@ export function setThreads(wanted) {
   return ort.env.wasm.numThreads;
 }
 
-async function createSession(file) {
-  const bytes = new Uint8Array(await (await fetched(new URL(`./models/${file}`, import.meta.url))).arrayBuffer());
-  return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
-}
-
-/** A network, with a decoder for means of heatmaps where it has one. */
+/** A network: squares in, heatmaps out. */
 export class Network {
   /** @param exact whether it computes in 32 bits even where there is a file in 8. */
   static async load(facts, exact) {
     const network = new Network();
     network.size = facts.image_size;
-    network.session = await createSession(exact ? facts.exact : facts.fast ?? facts.exact);
-    try {
-      network.decoder = facts.decoder ? await createSession(facts.decoder) : null;
-    } catch (error) {
-      await network.release();
-      throw error;
-    }
+    const file = exact ? facts.exact : facts.fast ?? facts.exact;
+    const bytes = new Uint8Array(await (await fetched(new URL(`./models/${file}`, import.meta.url))).arrayBuffer());
+    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
+    network.session = await ort.InferenceSession.create(bytes, options);
     return network;
   }
 
   /** Gives the memory back. */
   async release() {
     await this.session.release();
-    await this.decoder?.release();
   }
 
-  /** Squares of size * size * 3 bytes -> keypoints and confidence of the first, heatmaps of all. */
+  /** Squares of size * size * 3 bytes -> {values, side}, the heatmaps of one square after the other. */
   async run(squares) {
     const bytes = new Uint8Array(squares.length * squares[0].length);
     squares.forEach((square, index) => bytes.set(square, index * square.length));
     const images = new ort.Tensor("uint8", bytes, [squares.length, this.size, this.size, 3]);
-    const answer = await this.session.run({ images });
-    const heatmaps = { values: answer.heatmaps.data, side: answer.heatmaps.dims[3] };
-    return { ...points(answer), heatmaps };
+    const { heatmaps } = await this.session.run({ images });
+    return { values: heatmaps.data, side: heatmaps.dims[3] };
   }
-
-  /** Heatmaps of one square -> its keypoints and confidence. */
-  async decode({ values, side }) {
-    const heatmaps = new ort.Tensor("float32", values, [1, values.length / side / side, side, side]);
-    return points(await this.decoder.run({ heatmaps }));
-  }
-}
-
-function points({ keypoints, confidence }) {
-  const count = confidence.dims[1];
-  return {
-    keypoints: Array.from({ length: count }, (_, index) => [keypoints.data[2 * index], keypoints.data[2 * index + 1]]),
-    confidence: Array.from(confidence.data.subarray(0, count)),
-  };
 }

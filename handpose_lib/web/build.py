@@ -15,12 +15,14 @@ from typing import Any
 import cv2
 from torch import nn
 
-from handpose_lib.decoding import decoding_of
+from handpose_lib.calibration import calibration_of
+from handpose_lib.chains import CANDIDATES, LIKELIHOOD, LOWEST
+from handpose_lib.decoding import decoding_of, framing_of
 from handpose_lib.export import Look, export_onnx, traced
 from handpose_lib.framing import Framing
 from handpose_lib.freihand import FreiHAND
 from handpose_lib.keypoints import BONES, FINGERS, KEYPOINT_NAMES
-from handpose_lib.onnx_graph import write_decoder
+from handpose_lib.onnx_graph import cut_decoder
 from handpose_lib.plots import FINGER_COLOURS, WRIST_COLOUR
 from handpose_lib.predict import CLOSER, SMALLEST_BOX, TURNS, HandPosePredictor, bundled_weights
 from handpose_lib.smoothing import BETA, MIN_CUTOFF, SPEED_CUTOFF
@@ -73,8 +75,8 @@ def build_page(
 def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = True) -> None:
     """Write the page's networks, and `facts.json`: how the page is to use them.
 
-    They are the network in 16 and in 8 bits, its decoder, the finder, and in 8 bits a network that follows hands in
-    smaller squares, for computers that are slow.
+    They are the network in 16 and in 8 bits, the finder, and in 8 bits a network that follows hands in smaller squares,
+    for computers that are slow. None of them decodes: `web/decode.js` does, in less time.
     """
     path = weights or bundled_weights()
     predictor = HandPosePredictor.from_pretrained(path)
@@ -84,8 +86,6 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
         )
     folder.mkdir(parents=True)
     networks = {"landmark": _write_network(folder, "landmark", predictor, eight_bit)}
-    networks["landmark"]["decoder"] = "landmark.decode.onnx"  # of the mean with the mirror image's heatmaps
-    write_decoder(*(folder / networks["landmark"][name] for name in ("exact", "decoder")))
     if "fast" in networks["landmark"] and (small := small_squares(predictor)) is not None:
         networks |= _write_follower(folder, predictor, small)
     if predictor.finder is not None:  # small, and looks once: 8 bits would save hardly any time
@@ -101,6 +101,7 @@ def write_models(folder: Path, weights: Path | None = None, eight_bit: bool = Tr
             {"name": name, "keypoints": members, "colour": FINGER_COLOURS[name]} for name, members in FINGERS.items()
         ],
         "networks": networks,
+        "chains": {"candidates": CANDIDATES, "likelihood": LIKELIHOOD, "lowest": LOWEST},
         "search": search_facts(predictor),
         "tracking": tracking_facts(predictor),
         "smoothing": {"min_cutoff": MIN_CUTOFF, "beta": BETA, "speed_cutoff": SPEED_CUTOFF},
@@ -141,9 +142,21 @@ def _write_follower(folder: Path, predictor: HandPosePredictor, framing: Framing
     """The network in 8 bits for squares of another size, with its facts; nothing where 8 bits cost too much."""
     model = deepcopy(predictor.model)
     model.framing, model.bones = framing, decoding_of(predictor.model, framing)["bones"]
-    file = folder / "follower.int8.onnx"
-    name = _write_in_8_bits(model, file, "the page follows hands in no smaller squares", method=predictor.method)
-    return {"follower": name | framing.to_json()} if name else {}
+    name = _write_in_8_bits(model, folder / "follower.int8.onnx", "the page follows hands in no smaller squares")
+    return {"follower": name | network_facts(model)} if name else {}
+
+
+def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
+    """The files of one network with their names, and its facts; without 8 bits where they cost too much."""
+    model = predictor.model
+    graph = traced(Look(model).eval())
+    names = {"exact": f"{role}.onnx"}
+    print(export_onnx(model, folder / names["exact"], graph=graph, half=True), flush=True)
+    cut_decoder(folder / names["exact"])
+    if eight_bit:
+        otherwise = "the page goes without a network in 8 bits"
+        names |= _write_in_8_bits(model, folder / f"{role}.int8.onnx", otherwise, graph=graph)
+    return names | network_facts(model)
 
 
 def _write_in_8_bits(model: nn.Module, file: Path, otherwise: str, **options: Any) -> dict[str, str]:
@@ -153,19 +166,16 @@ def _write_in_8_bits(model: nn.Module, file: Path, otherwise: str, **options: An
     except ValueError as error:
         print(f"{otherwise}: {error}", flush=True)
         return {}
+    cut_decoder(file)
     return {"fast": file.name}
 
 
-def _write_network(folder: Path, role: str, predictor: HandPosePredictor, eight_bit: bool) -> dict[str, Any]:
-    """The files of one network with their names, and its framing; without 8 bits where they cost too much."""
-    model, method = predictor.model, predictor.method
-    graph = traced(Look(model, method).eval())
-    names = {"exact": f"{role}.onnx"}
-    print(export_onnx(model, folder / names["exact"], method=method, graph=graph, half=True), flush=True)
-    if eight_bit:
-        otherwise = "the page goes without a network in 8 bits"
-        names |= _write_in_8_bits(model, folder / f"{role}.int8.onnx", otherwise, method=method, graph=graph)
-    return names | predictor.framing.to_json()
+def network_facts(model: nn.Module) -> dict[str, Any]:
+    """How a network sees a picture, and how its heatmaps are decoded, for `web/decode.js`."""
+    framing, decoding = framing_of(model), decoding_of(model)
+    if not framing.upright:  # bones are known by where they point
+        decoding["bones"] = ()
+    return framing.to_json() | decoding | {"calibration": calibration_of(model)}
 
 
 def write_examples(folder: Path) -> None:

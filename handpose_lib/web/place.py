@@ -7,7 +7,7 @@ from pathlib import Path
 
 from handpose_lib.storage import INSTALLED, bundled_file, checkout_root, user_cache
 
-FORMAT = 4  # of models/facts.json; to be raised when the page's modules need other facts than before
+FORMAT = 5  # of models/facts.json; to be raised when the page's modules need other facts than before
 FACTS = Path("models", "facts.json")
 BUILD = "handpose web --build"
 BUNDLED = {"landmark": "data/weights/handpose.safetensors", "finder": "data/weights/finder.safetensors"}
