@@ -3,12 +3,12 @@
     python benchmarks/tracking.py --json figures/tracking.json
 
 Per film: the error of the tracker, which looks once per frame and at no mirror image, as it comes (in 8 bits on
-processors that multiply bytes), in 32 bits, and in the page's small squares (in 32 bits too); that of a predictor that
-searches every frame anew, with the mirror image and without; the CPU time of a tracked frame on one thread, which rises
-where other programs run too (`load`); jitter and lag of what the tracker says, without and with the One-Euro filter.
-And how far the newest answer is from where the hand has got to by then, on a computer where a look at a whole square
-takes two frames, and one at a small square takes one. The films' hands are none of those that the bundled weights were
-trained on.
+processors that multiply bytes), in 32 bits, and in the page's small squares (always in 32 bits here); that of a
+predictor that searches every frame anew, with the mirror image and without; the CPU time of a tracked frame on one
+thread, which rises where other programs run too (`load`); jitter and lag of what the tracker says, without and with the
+One-Euro filter. And how far the newest answer is from where the hand has got to by then, on a computer where a look at
+a whole square takes two frames, and one at a small square takes one. The films' hands are none of those that the
+bundled weights were trained on.
 """
 
 import argparse

@@ -148,7 +148,7 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
 
 
 def cut_decoder(path: str | Path) -> None:
-    """Leave of an exported file what computes heatmaps, for who decodes them by other means."""
+    """Keep only that part of an exported file which computes heatmaps, for those who decode them by other means."""
     onnx = needed("onnx")
     network = onnx.utils.Extractor(onnx.load(str(path))).extract_model(["images"], ["heatmaps"])
     onnx.checker.check_model(network, full_check=True)

@@ -201,13 +201,14 @@ def test_what_small_squares_and_8_bits_cost_is_quoted_as_it_was_measured():
     files = README, ROOT / "data" / "weights" / "README.md"
     readme, card = (" ".join(file.read_text(encoding="utf-8").split()) for file in files)
     share = page["fastest"]["cpu_ms_per_frame"] / page["fast"]["cpu_ms_per_frame"]
+    assert page["auto"]["side"] == page["fastest"]["side"] < page["fast"]["side"], "it was measured where it switches"
     small, whole = (error[name] for name in ("error_small_squares_px", "error_px_32_bits"))
     small_live, whole_live = (error[name] for name in ("error_live_small_squares_px", "error_live_px"))
     assert (
-        f"frame takes {share:.2f} times as long in them (`figures/page.json`). On four rendered films, the mean error "
-        f"is {small:.1f} px instead of {whole:.1f} then. But where a look at a whole square takes two frames of a "
-        f"camera, and one at a small square takes one, the newest answer is {small_live:.1f} px instead of "
-        f"{whole_live:.1f} from where the hand has got to meanwhile (`figures/tracking.json`)"
+        f"frame then takes {share:.2f} times as long (`figures/page.json`), and the mean error on four rendered films "
+        f"is {small:.1f} px instead of {whole:.1f}. But if a look at a whole square takes two frames of a camera and "
+        f"one at a small square takes one, the newest answer is {small_live:.1f} px from where the hand has got to by "
+        f"then, instead of {whole_live:.1f} (`figures/tracking.json`)"
     ) in readme
     assert f"films is {error['error_px']:.2f} px instead of {error['error_px_32_bits']:.2f} (" in card
 

@@ -130,7 +130,7 @@ function show({ bitmap, seen, milliseconds, seconds, kind }) {
     showConfidence(seen.confidence);
     write("confidence-mean", `${Math.round(100 * mean(seen.confidence))} %`);
     write("milliseconds", `${milliseconds.toFixed(0)} ms`);
-    write("side", `${seen.size} × ${seen.size} px`);
+    write("side", `${seen.size} px`);
   }
   $("verdict").hidden = false;
   $("verdict").dataset.found = seen.found;

@@ -1,7 +1,7 @@
 // From heatmaps to keypoints: handpose_lib/chains.py, heatmaps.py's `local_peak` and calibration.py, for one hand.
 //
 // The networks' files could decode by themselves, as those of `handpose export` do. But that is some hundreds of small
-// operations, and ONNX Runtime needs longer to call them than they take here.
+// operations, and ONNX Runtime needs longer to call them than all of decoding takes here.
 
 import { mean } from "./geometry.js";
 
@@ -27,7 +27,7 @@ export function decode({ values, side }, { image_size: size, sigma, bones, calib
   };
 }
 
-/** The first of the highest values; one that is no number is none. */
+/** The index of the highest value, of the first if there are several; what is no number does not count. */
 function highest(map) {
   let top = 0;
   for (let at = 1; at < map.length; at += 1) if (map[at] > map[top] || Number.isNaN(map[top])) top = at;
@@ -62,7 +62,7 @@ function isPeak(map, side, x, y) {
   return true;
 }
 
-/** One peak per map, such that the bones between them are likely: its number in the map.
+/** One peak per map, such that the bones between them are likely: its index in the map.
  *
  * Every finger takes the chain of peaks, from its knuckle to its tip, that has the highest sum of log heights and bones'
  * log likelihoods, which dynamic programming finds.

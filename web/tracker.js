@@ -5,7 +5,7 @@ import { handLength, mean } from "./geometry.js";
 const FARTHEST = 0.5; // hand lengths by which a look is moved on at most
 const SLOW = 22; // ms that a look may take: a camera sends a frame every 33 ms, and drawing needs some of them
 const SPARE = 0.8; // whole squares come back where a look at one would take less than this share of SLOW
-const LOOKS = 24; // of which the median counts: the first ones after the start are slow on any computer
+const LOOKS = 24; // looks whose median decides: the first ones after the start are slow on any computer
 
 export class Tracker {
   /** @param predictor {search(picture), follow(picture, keypoints)}. @param threshold mean confidence of a hand. */
@@ -54,17 +54,17 @@ export class Tracker {
 
 /** Whether hands are to be followed in small squares, because looks at whole ones take too long for a camera. */
 export class Pace {
-  /** @param share of the time for a whole square that a small one takes. */
+  /** @param share of a look at a whole square that one at a small square takes. */
   constructor(share) {
     Object.assign(this, { share, small: false, times: [] });
   }
 
-  /** What holds from now on, after a look that took so many milliseconds. */
-  next(milliseconds) {
-    this.times.push(milliseconds);
+  /** What holds from now on, after a look at a square, small or whole, that took so many milliseconds. */
+  next(milliseconds, small) {
+    this.times.push(small ? milliseconds / this.share : milliseconds); // as if it had been whole
     if (this.times.length === LOOKS) {
       const median = this.times.sort((a, b) => a - b)[LOOKS / 2];
-      this.small = this.small ? median / this.share > SPARE * SLOW : median > SLOW;
+      this.small = median > (this.small ? SPARE * SLOW : SLOW);
       this.times = [];
     }
     return this.small;

@@ -45,7 +45,7 @@ async function load({ precision: wanted, threads, id }) {
   predictor = new Predictor(facts, networks);
   predictor.small = got === "fastest";
   precision = got;
-  // Not all of a look's time is for its pixels, hence 1.5.
+  // Not all of a look's time goes into its pixels, hence 1.5 and not 2.
   pace = got === "auto" ? new Pace((follower.image_size / landmark.image_size) ** 1.5) : null;
   tracker = new Tracker(predictor, facts.tracking.threshold, smooth ? new OneEuro(facts.smoothing) : null);
   await release(before);
@@ -57,8 +57,8 @@ async function release(networks) {
 }
 
 /** Goes over to small squares, or back, by how long looks at frames take. */
-function keepPace(milliseconds) {
-  const small = pace.next(milliseconds);
+function keepPace(milliseconds, side) {
+  const small = pace.next(milliseconds, side < facts.networks.landmark.image_size);
   if (small && helped !== predictor) bringFollower();
   predictor.small = small && "follower" in predictor.networks;
 }
@@ -109,9 +109,9 @@ async function answer({ type, bitmap, seconds, id }) {
   }
   const milliseconds = performance.now() - start;
   const given = [bitmap, seen.square.buffer, seen.heatmaps.values.buffer]; // not copied
-  const followed = type === "frame" && !seen.searched;
+  const { searched, size } = seen;
   self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, given);
-  if (pace && followed) keepPace(milliseconds);
+  if (pace && type === "frame" && !searched) keepPace(milliseconds, size);
 }
 
 const handlers = {
