@@ -141,18 +141,23 @@ def write_decoder(path: str | Path, out: str | Path) -> None:
     for node in whole.graph.node:
         if node.op_type == "Shape" and node.input[0] == "images":  # of which the decoding asks the number of squares
             node.input[0] = "heatmaps"
-    decoder = onnx.utils.Extractor(whole).extract_model(["heatmaps"], ["keypoints", "confidence"])
+    decoder = _part(whole, "heatmaps", "keypoints", "confidence")
     del decoder.metadata_props[:]
-    onnx.checker.check_model(decoder, full_check=True)
     onnx.save(decoder, str(out))
 
 
 def cut_decoder(path: str | Path) -> None:
     """Keep only that part of an exported file which computes heatmaps, for those who decode them by other means."""
     onnx = needed("onnx")
-    network = onnx.utils.Extractor(onnx.load(str(path))).extract_model(["images"], ["heatmaps"])
-    onnx.checker.check_model(network, full_check=True)
-    onnx.save(network, str(path))
+    onnx.save(_part(onnx.load(str(path)), "images", "heatmaps"), str(path))
+
+
+def _part(whole: "onnx.ModelProto", start: str, *ends: str) -> "onnx.ModelProto":
+    """What lies between two places of a graph, checked."""
+    onnx = needed("onnx")
+    part = onnx.utils.Extractor(whole).extract_model([start], list(ends))
+    onnx.checker.check_model(part, full_check=True)
+    return part
 
 
 def without_weights(graph: "onnx.ModelProto", prefix: str, suffix: str = "") -> None:

@@ -49,6 +49,7 @@ STEPS = 16  # frames of a clip there, and as many back
 HELD = 3  # thirtieths of a second that each of them stays, since a busy machine looks a few times per second
 CAMERA = (640, 480)
 FILM = 160  # px, before it is enlarged: to render it takes a while
+NO_8_BITS = "this page was put together without a network in 8 bits; make web adds it"
 BITS = 8  # of a frame's number, as blocks below one another
 
 # What the page answers, with the number that is drawn into a frame as blocks along its right side.
@@ -463,7 +464,7 @@ def test_a_picture_is_searched_as_in_python(visit: Visit, passes: int, sure: lis
 def test_single_looks_say_what_python_says_of_the_same_square(visit: Visit, role, precision, largest, median):
     facts = json.loads(visit.page.evaluate("fetch('models/facts.json').then((answer) => answer.text())"))
     if precision not in facts["networks"].get(role, {}):
-        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+        pytest.skip(NO_8_BITS)
     predictor = HandPosePredictor.from_pretrained(mirrored=False)
     framing = build.small_squares(predictor) if role == "follower" else predictor.framing
     squares, _ = example_squares(framing, 20, "test")
@@ -739,7 +740,7 @@ def test_a_paused_video_shows_the_place_that_was_chosen(visit: Visit, video: Pat
 
 def test_other_networks_look_at_a_paused_video_again(visit: Visit, video: Path):
     if not visit.page.locator("#precision option[value=fastest]:enabled").count():
-        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+        pytest.skip(NO_8_BITS)
     visit.page.evaluate("window.answers.length = 0")
     visit.page.set_input_files("#video-file", video)
     visit.page.wait_for_selector("#player:visible")
@@ -779,7 +780,7 @@ def test_a_camera_is_followed(visit: Visit, film, precision: str):
     predictor = HandPosePredictor.from_pretrained(engine="pytorch")
     if precision == "fastest":
         if not visit.page.locator("#precision option[value=fastest]:enabled").count():
-            pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+            pytest.skip(NO_8_BITS)
         predictor.followed = build.small_squares(predictor)
     if visit.page.get_attribute("#smooth", "aria-pressed") == "true":
         visit.page.click("#smooth")
@@ -831,7 +832,7 @@ def open_paced(visit: Visit, address: str, verdict: str = "() => true") -> None:
     visit.page.route("**/tracker.js", lambda route: route.fulfill(body=source, content_type="text/javascript"))
     visit.open(address)
     if visit.page.get_attribute("body", "data-ready") != "auto":
-        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+        pytest.skip(NO_8_BITS)
 
 
 def followed_in(visit: Visit, side: int, count: int = 10) -> None:
@@ -909,7 +910,7 @@ def test_networks_that_the_page_was_built_without_can_not_be_chosen(paced: Visit
     paced.page.route("**/models/facts.json", facts_without)
     paced.open(address)
     if fast and paced.page.get_attribute("body", "data-ready") == "exact":
-        pytest.skip("this page was put together without a network in 8 bits; make web adds it")
+        pytest.skip(NO_8_BITS)
     assert paced.page.input_value("#precision") == value == paced.page.get_attribute("body", "data-ready")
     enabled = paced.page.locator("#precision option:enabled").evaluate_all("(all) => all.map(({ value }) => value)")
     assert sorted(enabled) == sorted([value, *others])

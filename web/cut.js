@@ -1,6 +1,6 @@
 // The network's square, cut out of a picture: handpose_lib/framing.py's `cut`, which leaves both steps to OpenCV.
 
-import { apply, inverse } from "./geometry.js";
+import { apply, clamp, inverse } from "./geometry.js";
 
 /** The square that a map brings to (size, size, 3), black where it reaches beyond the picture.
  *
@@ -40,8 +40,8 @@ export function cut(picture, map, size) {
 
 /** The picture's first pixel, and one past the last, between the smallest and the largest value, with a margin. */
 function span(values, limit) {
-  const first = Math.min(Math.max(Math.floor(Math.min(...values)) - 2, 0), limit - 1);
-  const end = Math.min(Math.max(Math.ceil(Math.max(...values)) + 3, first + 1), limit);
+  const first = clamp(Math.floor(Math.min(...values)) - 2, 0, limit - 1);
+  const end = clamp(Math.ceil(Math.max(...values)) + 3, first + 1, limit);
   return [first, end];
 }
 
@@ -59,12 +59,12 @@ function sampled(outline, row, width) {
     const [toX, toY] = outline[(index + 1) % 4];
     if (Math.max(y, toY) < row - 1 || Math.min(y, toY) > row + 1) return;
     for (const end of [row - 1, row + 1]) { // between which the outline's side has to do with this row
-      const way = y === toY ? Number(end > row) : Math.min(Math.max((end - y) / (toY - y), 0), 1);
+      const way = y === toY ? Number(end > row) : clamp((end - y) / (toY - y), 0, 1);
       low = Math.min(low, x + way * (toX - x));
       high = Math.max(high, x + way * (toX - x));
     }
   });
-  return [Math.min(Math.max(Math.floor(low), 0), width), Math.min(Math.max(Math.floor(high) + 2, 0), width)];
+  return [clamp(Math.floor(low), 0, width), clamp(Math.floor(high) + 2, 0, width)];
 }
 
 /** Which pixels of a side of `from` make up each pixel of a side of `to`: the first, how many, and how many 256ths. */

@@ -3,7 +3,7 @@
 // The networks' files could decode by themselves, as those of `handpose export` do. But that is some hundreds of small
 // operations, and ONNX Runtime needs longer to call them than all of decoding takes here.
 
-import { mean } from "./geometry.js";
+import { clamp, mean } from "./geometry.js";
 
 const ROUNDS = 6; // of Newton's method
 
@@ -19,7 +19,7 @@ export function decode({ values, side }, { image_size: size, sigma, bones, calib
   const maps = Array.from({ length: values.length / pixels }, (_, index) =>
     values.subarray(index * pixels, (index + 1) * pixels));
   const places = bones.length ? chainedPeaks(maps, side, bones, facts) : maps.map(highest);
-  const peaks = maps.map((map, index) => Math.min(Math.max(map[places[index]] || 0, 0), 1)); // NaN is 0
+  const peaks = maps.map((map, index) => clamp(map[places[index]] || 0, 0, 1)); // NaN is 0
   const toSquare = (value) => ((value + 0.5) * size) / side - 0.5;
   return {
     keypoints: maps.map((map, index) => localPeak(map, side, places[index], sigma).map(toSquare)),
@@ -127,15 +127,15 @@ function localPeak(map, side, place, sigma) {
     const sum = (each) => each(axes[0]) + each(axes[1]);
     const stiffness = Math.max(sum(({ tail, lean, skew }) => tail - lean * skew), 0.01);
     const wanted = narrowness - (2 * sum(({ wider, lean, shift }) => wider - lean * shift)) / stiffness;
-    const narrower = Math.min(Math.max(wanted, 1 / (2 * sigma) ** 2), 1 / (sigma / 2) ** 2) - narrowness;
+    const narrower = clamp(wanted, 1 / (2 * sigma) ** 2, 1 / (sigma / 2) ** 2) - narrowness;
     axes.forEach(({ any, spread, skew, shift }, axis) => {
       const step = any ? (shift + (skew * narrower) / 2) / (narrowness * spread) : 0;
-      const next = position[axis] + Math.min(Math.max(step, -1), 1);
-      position[axis] = Math.min(Math.max(next, middle[axis] - radius), middle[axis] + radius);
+      const next = position[axis] + clamp(step, -1, 1);
+      position[axis] = clamp(next, middle[axis] - radius, middle[axis] + radius);
     });
     narrowness += narrower;
   }
-  return position.map((value) => Math.min(Math.max(value, -0.5), side - 0.5));
+  return position.map((value) => clamp(value, -0.5, side - 0.5));
 }
 
 /** The square of pixels from `starts`, 0 where there are none and where a value is negative, infinite or no number. */

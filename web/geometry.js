@@ -40,6 +40,8 @@ export function handDirection(points) {
   return [0, 1].map((axis) => knuckles.reduce((sum, point) => sum + point[axis], 0) / 4 - points[0][axis]);
 }
 
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
 export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Longer side of the points' box. */

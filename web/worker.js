@@ -109,9 +109,8 @@ async function answer({ type, bitmap, seconds, id }) {
   }
   const milliseconds = performance.now() - start;
   const given = [bitmap, seen.square.buffer, seen.heatmaps.values.buffer]; // not copied
-  const { searched, size } = seen;
   self.postMessage({ type: "answer", id, kind: type, bitmap, seen, seconds, milliseconds }, given);
-  if (pace && type === "frame" && !searched) keepPace(milliseconds, size);
+  if (pace && type === "frame" && !seen.searched) keepPace(milliseconds, seen.size);
 }
 
 const handlers = {

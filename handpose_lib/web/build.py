@@ -172,10 +172,7 @@ def _write_in_8_bits(model: nn.Module, file: Path, otherwise: str, **options: An
 
 def network_facts(model: nn.Module) -> dict[str, Any]:
     """How a network sees a picture, and how its heatmaps are decoded, for `web/decode.js`."""
-    framing, decoding = framing_of(model), decoding_of(model)
-    if not framing.upright:  # bones say something in upright crops alone
-        decoding["bones"] = ()
-    return framing.to_json() | decoding | {"calibration": calibration_of(model)}
+    return framing_of(model).to_json() | decoding_of(model) | {"calibration": calibration_of(model)}
 
 
 def write_examples(folder: Path) -> None:
